@@ -1,0 +1,67 @@
+# pxeserver: every chore of the project. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UNIT := not e2e and not browser and not server
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+ENV_SUDO := $(if $(SUDO),$(SUDO) --preserve-env=CI,)
+
+# What a private network with a diskless machine takes; then what the tests take besides.
+DEMO_PACKAGES := qemu-system-x86 ipxe-qemu ovmf ipxe dnsmasq-base iproute2 ca-certificates
+TEST_PACKAGES := $(DEMO_PACKAGES) tcpdump busybox docker-registry docker.io chromium chromium-driver fonts-dejavu-core git
+
+.PHONY: help deps deps-demo venv lock lint check test test-all fuzz bench demo test-fresh clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+deps: ## Install the distribution packages that the tests need (only those missing)
+	@SUDO="$(SUDO)" scripts/packages $(TEST_PACKAGES)
+
+deps-demo:
+	@SUDO="$(SUDO)" scripts/packages $(DEMO_PACKAGES)
+
+venv: $(STAMP) ## Make .venv from requirements.lock, with .venv/bin/pxeserver
+
+$(STAMP): requirements.lock pyproject.toml scripts/venv scripts/packages
+	@SUDO="$(SUDO)" scripts/venv $(VENV)
+	@touch $(STAMP)
+
+lock: ## Resolve the dependencies anew into requirements.lock
+	@scripts/lock
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+check: lint ## Lint, types and unit tests (under 2 minutes)
+	@$(BIN)/pytest -m "$(UNIT)"
+
+test: deps lint ## Everything: check, servers, browser, end-to-end boots (root; under 45 minutes)
+	@$(ENV_SUDO) $(BIN)/pytest
+
+test-all: test fuzz test-fresh ## test, a long fuzz, and both commands in a minimal system
+
+fuzz: $(STAMP) ## Run the property tests with many more examples
+	@HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 1800
+
+bench: deps-demo $(STAMP) ## Measure the seconds of each boot chain, as JSON lines
+	@$(SUDO) $(BIN)/python bench/boots.py
+
+demo: deps-demo $(STAMP) ## Boot a diskless machine in a private network on this host (ONCE=1: end by itself)
+	@$(SUDO) $(BIN)/pxeserver --data var/data demo $(if $(filter-out 0,$(ONCE)),--once)
+
+test-fresh: ## Prove `make demo ONCE=1` and `make check` in a minimal debootstrap system (root)
+	@SUDO="$(SUDO)" scripts/packages debootstrap git
+	@$(SUDO) tests/fresh/run
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+	$(SUDO) rm -rf var
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
