@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pxeserver.mac import Mac
+from pxeserver.serial import When
 
 Digest = str  # "sha256:<64 hex>"
 
@@ -66,7 +67,7 @@ class Image:
     initrd: Blob
     cmdline: str
     arch: str  # Go spelling: amd64, arm64
-    created: float = 0.0  # Unix seconds of the build, for people only
+    created: When = 0.0  # Unix seconds of the build, for people only
     tags: tuple[str, ...] = ()  # "web:latest"
 
     @property
@@ -116,7 +117,7 @@ class Assignment:
     revision: int
     follow: bool = False
     args: tuple[str, ...] = ()  # --arg edits of the command line
-    at: float = 0.0
+    at: When = 0.0
     by: str = ""
     reason: str = ""
 
@@ -133,7 +134,7 @@ class Reason:
 class Event:
     """Something that happened to a boot or a machine. `stage` set = the boot reached that stage."""
 
-    at: float  # Unix seconds
+    at: When  # Unix seconds
     kind: str  # "offer", "loader", ... one of STAGES, or "note", "log", "cause"
     mac: Mac = ""
     boot: str = ""  # hex boot id, "" when the event belongs to no boot
