@@ -1,0 +1,132 @@
+"""QEMU machines: what they are made of as a value, the command line that makes them, and one that runs in a lab."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pxeserver.errors import NotFound
+from pxeserver.local import netlab
+from pxeserver.mac import Mac
+
+BINARY = "qemu-system-x86_64"
+TOOLS = {BINARY: "qemu-system-x86"}
+# code and variables of OVMF as the distributions lay them out, the larger flash first
+FIRMWARE = (
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A machine without a disk. `rom` None = the card's own PXE ROM (QEMU's iPXE), "" = none, else a file."""
+
+    mac: Mac = "52:54:00:77:00:01"
+    uefi: bool = False
+    memory_mib: int = 1024
+    cpus: int = 1
+    nic: str = "virtio-net-pci"
+    rom: str | None = None
+    accel: str = "tcg"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Files for a direct boot, without any network firmware."""
+
+    kernel: Path
+    initrd: Path | None
+    cmdline: str
+
+
+def ovmf() -> tuple[Path, Path]:
+    """UEFI firmware: (code, template of its variables)."""
+    for code, variables in FIRMWARE:
+        if Path(code).is_file() and Path(variables).is_file():
+            return Path(code), Path(variables)
+    raise NotFound("firmware-missing", "no UEFI firmware (OVMF) on this host", hint="apt-get install ovmf")
+
+
+def command(
+    hardware: Hardware, *, netdev: str, serial: Sequence[str], folder: Path, kernel: Kernel | None = None
+) -> list[str]:
+    """The whole QEMU command line.
+
+    `netdev` is QEMU's own description without the id ("tap,ifname=t0,..."), `serial` the options of the console.
+    With UEFI a copy of the firmware's variables is made in `folder`, which must exist.
+    """
+    machine = "q35" if hardware.uefi else "q35,graphics=off"  # SeaBIOS: text of the firmware on the serial port too
+    card = f"{hardware.nic},netdev=n0,mac={hardware.mac},bootindex=1"
+    if hardware.rom is not None:
+        card += f",romfile={hardware.rom}"
+    argv = [
+        *(BINARY, "-accel", hardware.accel, "-machine", machine),
+        *("-cpu", "max" if hardware.accel == "tcg" else "host"),
+        *("-m", str(hardware.memory_mib), "-smp", str(hardware.cpus)),
+        *("-nodefaults", "-display", "none", "-vga", "none"),
+        *("-netdev", f"{netdev},id=n0", "-device", card, "-device", "virtio-rng-pci"),
+        *serial,
+    ]
+    if hardware.uefi:
+        code, template = ovmf()
+        variables = folder / f"{hardware.mac.replace(':', '')}.vars"
+        shutil.copyfile(template, variables)
+        argv += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_plain(code)}"]
+        argv += ["-drive", f"if=pflash,format=raw,unit=1,file={_plain(variables)}"]
+    if kernel is not None:
+        argv += ["-kernel", str(kernel.kernel), "-append", kernel.cmdline]
+        if kernel.initrd is not None:
+            argv += ["-initrd", str(kernel.initrd)]
+    return argv
+
+
+def _plain(path: Path) -> str:
+    """A path inside a comma-separated option: a comma is written twice."""
+    return str(path).replace(",", ",,")
+
+
+class Machine:
+    """A diskless machine on a tap of a lab. `with` is its power: on at the start of the block, off at the end."""
+
+    def __init__(self, lab: netlab.Lab, name: str, hardware: Hardware) -> None:
+        netlab.need_tools(TOOLS)
+        self.lab = lab
+        self.name = name
+        self.hardware = hardware
+        self.started = 0.0  # Unix seconds of power-on
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def console(self) -> str:
+        """What the serial console showed so far."""
+        file = self.lab.folder / f"{self.name}.serial"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def __enter__(self) -> Machine:
+        tap = self.lab.tap(self.name)
+        argv = command(
+            self.hardware,
+            netdev=f"tap,ifname={tap},script=no,downscript=no",
+            serial=["-serial", f"file:{_plain(self.lab.folder / self.name)}.serial"],
+            folder=self.lab.folder,
+        )
+        self.started = time.time()
+        self._process = self.lab.spawn("sw", argv, self.name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            netlab.stop(self._process)
+            self.lab.processes.remove(self._process)
+            self._process = None
+            self.lab.untap(self.name)
