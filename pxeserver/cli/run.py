@@ -1,0 +1,36 @@
+"""`pxeserver run`: an image in a local QEMU."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pxeserver.cli import output as out
+from pxeserver.cli.context import Context, pass_context
+
+
+@click.command()
+@click.argument("image")
+@click.option("--bios", "firmware", flag_value="bios", default="bios", help="BIOS firmware (the default).")
+@click.option("--uefi", "firmware", flag_value="uefi", help="UEFI firmware (OVMF).")
+@click.option("--mem", type=click.IntRange(64), default=1024, show_default=True, help="Memory in MiB.")
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--publish", multiple=True, metavar="HOST:GUEST", help="Offer a TCP port of the guest on 127.0.0.1.")
+@click.option(
+    "--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True, help="KVM if it works."
+)
+@pass_context
+def run(context: Context, image: str, firmware: str, mem: int, cpus: int, publish: tuple[str, ...], accel: str) -> None:
+    """Boot IMAGE (a built image's name, or the path prefix of its files) in a local QEMU.
+
+    The terminal becomes the serial console; Ctrl-A X ends the machine.
+    """
+    from pxeserver.local import qemu
+    from pxeserver.local import run as local
+
+    hardware = qemu.Hardware(
+        uefi=firmware == "uefi", memory_mib=mem, cpus=cpus, rom="", accel="" if accel == "auto" else accel
+    )
+    files = local.find_image(image, context.config.data)
+    sys.exit(local.run(files, hardware, tuple(local.parse_publish(p) for p in publish), out.note))

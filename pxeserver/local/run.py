@@ -1,0 +1,106 @@
+"""Boot an image in a QEMU of this host: kernel and initrd directly, its serial console on the terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pxeserver.errors import NotFound, UsageError
+from pxeserver.images.catalogue import Catalogue
+from pxeserver.images.store import Store
+from pxeserver.local import netlab, qemu
+
+KVM = Path("/dev/kvm")
+# A kernel under a working KVM says its first line well within a second.
+KVM_PATIENCE = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """A TCP port of the guest that this host's loopback offers."""
+
+    host: int
+    guest: int
+
+
+def parse_publish(text: str) -> Publish:
+    """'8080:80' or '8080:80/tcp'; UsageError "bad-publish" otherwise."""
+    ports, _, protocol = text.partition("/")
+    host, _, guest = ports.partition(":")
+    if protocol not in ("", "tcp") or not all(x.isdigit() and 0 < int(x) < 65536 for x in (host, guest)):
+        raise UsageError("bad-publish", f'"{text}" publishes nothing', hint="HOST:GUEST, as in 8080:80")
+    return Publish(int(host), int(guest))
+
+
+def find_image(text: str, data: Path) -> qemu.Kernel:
+    """Files of a built image, by its name in the catalogue or by the path prefix that `build` wrote.
+
+    NotFound as the catalogue says it, unless `text` looks like a path: then "image-files-missing".
+    """
+    prefix = Path(text)
+    kernel, initrd, cmdline = (prefix.with_name(prefix.name + end) for end in ("-kernel", "-initrd.img", "-cmdline"))
+    if kernel.is_file():
+        return qemu.Kernel(
+            kernel, initrd if initrd.is_file() else None, cmdline.read_text().strip() if cmdline.is_file() else ""
+        )
+    if "/" in text:
+        raise NotFound("image-files-missing", f"no file {kernel}", hint="pxeserver build writes NAME-kernel and so on")
+    store = Store(data / "store")
+    image = Catalogue(store).get(text)
+    return qemu.Kernel(store.blob_path(image.kernel.digest), store.blob_path(image.initrd.digest), image.cmdline)
+
+
+def kvm_works(kernel: Path) -> bool:
+    """Whether KVM starts this kernel here. The device's existence proves nothing: some only pretend."""
+    if not KVM.exists():
+        return False
+    hardware = qemu.Hardware(memory_mib=512, accel="kvm")
+    probe = qemu.Kernel(kernel, None, "console=ttyS0 earlyprintk=serial,ttyS0 panic=-1")
+    with tempfile.TemporaryDirectory(prefix="pxeserver-kvm-") as temporary:
+        log = Path(temporary) / "serial"
+        argv = qemu.command(
+            hardware,
+            netdev="user",
+            serial=["-serial", f"file:{log}", "-no-reboot"],
+            folder=Path(temporary),
+            kernel=probe,
+        )
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            end = time.monotonic() + KVM_PATIENCE
+            while time.monotonic() < end:
+                if log.exists() and b"Linux version" in log.read_bytes():
+                    return True
+                if process.poll() is not None:
+                    return False
+                time.sleep(0.05)
+            return False
+        finally:
+            netlab.stop(process)
+
+
+def run(image: qemu.Kernel, hardware: qemu.Hardware, publish: tuple[Publish, ...], say: Callable[[str], None]) -> int:
+    """Run the machine until it is off; QEMU's exit status. `hardware.accel` "" = KVM if it works, else TCG.
+
+    The terminal is the serial console (Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor).
+    """
+    netlab.need_tools(qemu.TOOLS)
+    if not hardware.accel:
+        works = kvm_works(image.kernel)
+        if not works:
+            say("KVM does not start this kernel here: running in software (TCG), about ten times slower")
+        hardware = replace(hardware, accel="kvm" if works else "tcg")
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{p.host}-:{p.guest}" for p in publish)
+    with tempfile.TemporaryDirectory(prefix="pxeserver-run-") as temporary:
+        argv = qemu.command(
+            hardware,
+            netdev=f"user{forwards}",
+            serial=["-serial", "mon:stdio", "-no-reboot"],
+            folder=Path(temporary),
+            kernel=image,
+        )
+        return subprocess.run(argv, check=False).returncode
