@@ -1,0 +1,140 @@
+"""HTTP/1.1 as bytes and values (RFC 9110, 9112): the request head with limits, ranges, the response head. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from urllib.parse import unquote
+
+HEAD_MAX = 16 << 10  # bytes of request line and headers
+HEADERS_MAX = 100
+TARGET_MAX = 8 << 10
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
+_RANGE = re.compile(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*")
+
+
+class BadRequest(Exception):
+    """What was received is no request we read; answered with `status`, then the connection ends."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request without its body. `path` is decoded, with repeated slashes made one; header names are lower case."""
+
+    method: str
+    target: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    keep_alive: bool
+    old: bool  # HTTP/1.0: to be told that the connection stays
+    length: int  # of the body
+
+
+def parse_head(raw: bytes) -> Head:
+    """`raw` ends with the empty line. Raises BadRequest; every limit is checked here but HEAD_MAX."""
+    lines = raw.decode("latin-1").rstrip("\r\n").lstrip("\r\n").split("\r\n")
+    words = lines[0].split(" ")
+    if len(words) != 3 or not _TOKEN.fullmatch(words[0]) or not _TARGET.fullmatch(words[1]):
+        raise BadRequest(400, "malformed request line")
+    method, target, version = words
+    if version not in ("HTTP/1.1", "HTTP/1.0"):
+        raise BadRequest(505 if version.startswith("HTTP/") else 400, "only HTTP/1.1 is spoken here")
+    if len(target) > TARGET_MAX:
+        raise BadRequest(414, "the address is too long")
+    headers = _parse_headers(lines[1:])
+    wanted = headers.get("connection", "").lower()
+    keep_alive = "close" not in wanted and (version == "HTTP/1.1" or "keep-alive" in wanted)
+    path, query = _split_target(target)
+    return Head(method, target, path, query, headers, keep_alive, version == "HTTP/1.0", _body_length(headers))
+
+
+def _parse_headers(lines: list[str]) -> dict[str, str]:
+    if len(lines) > HEADERS_MAX:
+        raise BadRequest(431, "too many headers")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        # a space before the colon or a folded line is how requests are smuggled past a proxy: refused
+        if not colon or not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise BadRequest(400, "malformed header")
+        name, value = name.lower(), value.strip(" \t")
+        if name == "content-length" and headers.get(name, value) != value:
+            raise BadRequest(400, "two lengths")
+        headers[name] = f"{headers[name]}, {value}" if name in headers and name != "content-length" else value
+    return headers
+
+
+def _body_length(headers: Mapping[str, str]) -> int:
+    if "transfer-encoding" in headers:
+        raise BadRequest(411, "send the body with a Content-Length")
+    text = headers.get("content-length", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise BadRequest(400, "malformed Content-Length")
+    return int(text)
+
+
+def _split_target(target: str) -> tuple[str, str]:
+    if not target.startswith("/"):  # absolute form, as to a proxy
+        scheme, mark, rest = target.partition("://")
+        if target != "*" and (not mark or scheme.lower() not in ("http", "https")):
+            raise BadRequest(400, "malformed address")
+        target = "/" + rest.partition("/")[2]
+    path, _, query = target.partition("#")[0].partition("?")
+    path = unquote(path.encode("latin-1").decode("utf-8", "replace"), errors="replace")
+    if "\0" in path:
+        raise BadRequest(400, "malformed address")
+    return re.sub("/{2,}", "/", path), query
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`length` bytes from `first`."""
+
+    first: int
+    length: int
+
+
+def parse_range(text: str, size: int) -> Range | None:
+    """One byte range of a file of `size` bytes; None to send the whole file (no range, several, or not understood).
+
+    Raises BadRequest(416) when nothing of it lies within the file.
+    """
+    match = _RANGE.fullmatch(text)
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if first == "":  # the last N bytes
+        length = min(int(last), size)
+        start = size - length
+    else:
+        start = int(first)
+        end = min(int(last), size - 1) if last else size - 1
+        if last and int(last) < start:
+            return None
+        length = end - start + 1
+    if length <= 0 or start >= size:
+        raise BadRequest(416, "no such range")
+    return Range(start, length)
+
+
+def pack_head(status: int, headers: Iterable[tuple[str, str]], now: float) -> bytes:
+    """Status line and headers, with the date; a line break in a value cannot get out."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    lines = [f"HTTP/1.1 {status} {phrase}", f"Date: {formatdate(now, usegmt=True)}", "Server: pxeserver"]
+    lines += [f"{name}: {value}".replace("\r", " ").replace("\n", " ") for name, value in headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

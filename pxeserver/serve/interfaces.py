@@ -1,0 +1,114 @@
+"""The host's interfaces and addresses, followed by netlink; which address of ours a machine should be told.
+
+RTM_GETLINK and RTM_GETADDR dumps (rtnetlink(7)); the kernel's notices say when to dump again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, pid
+_LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_ADDR = struct.Struct("=BBBBi")  # ifaddrmsg: family, prefix length, flags, scope, index
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
+_DONE, _ERROR = 3, 2
+_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_IFLA_IFNAME, _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 3, 1, 2, 8
+_IFF_UP, _IFF_LOOPBACK, _IFA_F_SECONDARY = 1, 8, 1
+_NOTICES = 0x1 | 0x10  # RTMGRP_LINK | RTMGRP_IPV4_IFADDR
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One interface; `addresses` are its IPv4 ones, the primary first."""
+
+    index: int
+    name: str
+    up: bool
+    loopback: bool
+    addresses: tuple[ipaddress.IPv4Interface, ...] = ()
+
+
+def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    while True:
+        raw = sock.recv(1 << 18)
+        while len(raw) >= _HEADER.size:
+            length, kind, _, _, _ = _HEADER.unpack_from(raw)
+            if kind in (_DONE, _ERROR) or length < _HEADER.size:
+                return
+            yield kind, raw[_HEADER.size : length]
+            raw = raw[(length + 3) & ~3 :]
+
+
+def _attributes(raw: bytes) -> dict[int, bytes]:
+    found = {}
+    while len(raw) >= 4:
+        length, kind = struct.unpack_from("=HH", raw)
+        if length < 4:
+            break
+        found[kind] = raw[4:length]
+        raw = raw[(length + 3) & ~3 :]
+    return found
+
+
+def _dump(kind: int) -> list[tuple[int, bytes]]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
+        sock.settimeout(2)
+        sock.send(_HEADER.pack(_HEADER.size + 1, kind, _DUMP, 1, 0) + bytes([socket.AF_INET]))
+        return list(_messages(sock))
+
+
+def read_interfaces() -> dict[int, Interface]:
+    """Every interface of this network namespace by index, as it is now."""
+    addresses: dict[int, list[tuple[bool, ipaddress.IPv4Interface]]] = {}
+    for kind, body in _dump(_RTM_GETADDR):
+        if kind != _RTM_NEWADDR:
+            continue
+        family, prefix, flags, _, index = _ADDR.unpack_from(body)
+        found = _attributes(body[_ADDR.size :])
+        raw = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
+        if family == socket.AF_INET and raw is not None and len(raw) == 4:
+            address = ipaddress.IPv4Interface((raw, prefix))
+            addresses.setdefault(index, []).append((bool(flags & _IFA_F_SECONDARY), address))
+    links: dict[int, Interface] = {}
+    for kind, body in _dump(_RTM_GETLINK):
+        if kind != _RTM_NEWLINK:
+            continue
+        _, _, index, flags, _ = _LINK.unpack_from(body)
+        name = _attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode("ascii", "replace")
+        own = tuple(a for _, a in sorted(addresses.get(index, ()), key=lambda pair: pair[0]))
+        links[index] = Interface(index, name, bool(flags & _IFF_UP), bool(flags & _IFF_LOOPBACK), own)
+    return links
+
+
+def watch() -> socket.socket:
+    """A non-blocking netlink socket that becomes readable when a link or an IPv4 address changes."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+    sock.bind((0, _NOTICES))
+    return sock
+
+
+def serving(found: Mapping[int, Interface], names: Sequence[str]) -> list[Interface]:
+    """The interfaces to answer on: those named, else every one that is up but the loopback."""
+    if names:
+        return [i for i in found.values() if i.name in names]
+    return [i for i in found.values() if i.up and not i.loopback]
+
+
+def own_address(interface: Interface, *, asked: str = "", relay: str = "", advertise: str = "auto") -> str:
+    """The address of ours to tell a machine: `advertise` if it is set, the one in the relay's subnet, the one that was
+    asked by unicast, the interface's primary one; "" when it has none."""
+    if advertise != "auto":
+        return advertise
+    if relay:
+        gateway = ipaddress.IPv4Address(relay)
+        for address in interface.addresses:
+            if gateway in address.network:
+                return str(address.ip)
+    if asked and any(str(a.ip) == asked for a in interface.addresses):
+        return asked
+    return str(interface.addresses[0].ip) if interface.addresses else ""

@@ -1,0 +1,96 @@
+"""UDP sockets that know where a datagram came in and can answer from there (IP_PKTINFO, ip(7))."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import NamedTuple
+
+from pxeserver.errors import Refused, UsageError
+from pxeserver.serve.ports import port_taken
+
+IP_PKTINFO = 8
+SO_RCVBUFFORCE = 33
+_INFO = struct.Struct("=I4s4s")  # struct in_pktinfo: ifindex, our address, destination address of the header
+_SPACE = socket.CMSG_SPACE(_INFO.size)
+RECEIVE_BUFFER = 4 << 20  # the default 208 KiB loses two of three in a burst of 5,000 DISCOVERs
+
+
+class Datagram(NamedTuple):
+    """One datagram and its arrival: `own` is our address that it was sent to (for a broadcast, the interface's)."""
+
+    data: bytes
+    peer: tuple[str, int]
+    ifindex: int
+    own: str
+
+
+def receive(sock: socket.socket, size: int = 2048) -> Datagram | None:
+    """The next datagram, or None when there is none left to read."""
+    try:
+        data, control, _, peer = sock.recvmsg(size, _SPACE)
+    except OSError:  # nothing left, or a pending error of the interface: both end this round
+        return None
+    for level, kind, value in control:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _INFO.size:
+            ifindex, own, _ = _INFO.unpack_from(value)
+            return Datagram(data, peer, ifindex, socket.inet_ntoa(own))
+    return Datagram(data, peer, 0, "")
+
+
+def send(sock: socket.socket, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
+    """Send from the address `own` out of `ifindex` (0: by the routing table). False if the kernel refused."""
+    info = _INFO.pack(ifindex, socket.inet_aton(own or "0.0.0.0"), b"\0\0\0\0")
+    try:
+        sock.sendmsg([data], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, peer)
+    except OSError:
+        return False
+    return True
+
+
+def listen(port: int, *, what: str, device: str = "", address: str = "", share: bool = False) -> socket.socket:
+    """A non-blocking UDP socket on `port` with arrival information and a large receive buffer.
+
+    `share` lets another program bind the port afterwards (a DHCP server that starts later is not disturbed), but a
+    port that is taken already is refused: two sockets on one port steal each other's unicasts.
+    Raises Refused("port-taken") naming the holder, Refused("port-denied"), UsageError("no-interface").
+    """
+    if share and port:
+        _bound(port, what, device, address, share=False).close()
+    return _bound(port, what, device, address, share=share)
+
+
+def _bound(port: int, what: str, device: str, address: str, *, share: bool) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _enlarge(sock)
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise port_taken("udp", port, what) from None
+        if error.errno == errno.ENODEV:
+            raise UsageError("no-interface", f'no interface "{device}"', hint="`ip -br link` lists them") from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise Refused(
+                "port-denied",
+                f"may not listen on udp port {port} ({what})",
+                hint="start it as root, or by the systemd unit, or choose ports above 1023",
+            ) from None
+        raise
+    return sock
+
+
+def _enlarge(sock: socket.socket) -> None:
+    """The forced buffer needs CAP_NET_ADMIN; without it take what net.core.rmem_max allows."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)

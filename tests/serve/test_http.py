@@ -1,0 +1,244 @@
+"""The HTTP front with real clients: files, ranges, keep-alive, peers that misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pxeserver.serve import listening
+from pxeserver.serve.http import Front, Limits, Request, Response, Sent
+
+LIMITS = Limits(connections=40, per_peer=30, first=1.0, idle=1.0, stall=1.0, body=1000)
+
+
+class Site:
+    """A front with one file and a few routes."""
+
+    def __init__(self, loop: Any, folder: Path) -> None:
+        self.loop = loop
+        self.content = hashlib.shake_128(b"file").digest(3_000_000)
+        self.file = folder / "file"
+        self.file.write_bytes(self.content)
+        self.big = folder / "big"
+        self.big.touch()
+        os.truncate(self.big, 64 << 20)
+        self.sent: list[Sent] = []
+        self.ended = threading.Event()
+        self.front = Front(self.handle, LIMITS)
+        sock = listening.tcp("127.0.0.1", 0, "http")
+        self.port = sock.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        loop.call(lambda: self.front.start([sock]))
+
+    async def handle(self, request: Request) -> Response:
+        if request.path == "/file":
+            return Response(file=self.file.open("rb"), etag="abc", type="application/x-test", sent=self.note)
+        if request.path == "/big":
+            return Response(file=self.big.open("rb"))
+        if request.path == "/echo":
+            return Response(
+                201, f"{request.method} {request.query} {request.form} {request.peer} {request.own}".encode()
+            )
+        if request.path == "/break":
+            raise RuntimeError("a bug")
+        return Response(404, b"no such page\n")
+
+    def note(self, sent: Sent) -> None:
+        self.sent.append(sent)
+        self.ended.set()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def close(self) -> None:
+        self.loop.run(self.front.close())
+
+
+@pytest.fixture
+def site(loop: Any, tmp_path: Path) -> Generator[Site, None, None]:
+    running = Site(loop, tmp_path)
+    yield running
+    running.close()
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    parts = []
+    while part := sock.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_a_file_arrives_whole_with_length_type_and_etag(site: Site) -> None:
+    got = httpx.get(site.url + "/file")
+    assert got.content == site.content
+    assert got.headers["content-length"] == "3000000"
+    assert got.headers["content-type"] == "application/x-test"
+    assert got.headers["etag"] == '"abc"'
+    assert site.ended.wait(10)
+    assert site.sent[0].to_the_end
+    assert site.sent[0].sent == 3_000_000
+
+
+def test_head_has_the_same_headers_and_no_body(site: Site) -> None:
+    with httpx.Client() as client:
+        got, want = client.head(site.url + "/file"), client.get(site.url + "/file")
+        assert client.head(site.url + "/nothing").headers["content-length"] == "13"
+    assert got.content == b""
+    assert {**got.headers, "date": ""} == {**want.headers, "date": ""}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "part", "content_range"),
+    [
+        ({"Range": "bytes=100-199"}, 206, slice(100, 200), "bytes 100-199/3000000"),
+        ({"Range": "bytes=2999990-"}, 206, slice(2999990, None), "bytes 2999990-2999999/3000000"),
+        ({"Range": "bytes=-7"}, 206, slice(2999993, None), "bytes 2999993-2999999/3000000"),
+        ({"Range": "bytes=0-1,3-4"}, 200, slice(None), None),
+        ({"Range": "bytes=0-1", "If-Range": '"abc"'}, 206, slice(0, 2), "bytes 0-1/3000000"),
+        ({"Range": "bytes=0-1", "If-Range": '"old"'}, 200, slice(None), None),
+    ],
+)
+def test_ranges(site: Site, headers: dict[str, str], status: int, part: slice, content_range: str | None) -> None:
+    got = httpx.get(site.url + "/file", headers=headers)
+    assert got.status_code == status
+    assert got.content == site.content[part]
+    assert got.headers.get("content-range") == content_range
+    assert got.headers["content-length"] == str(len(got.content))
+
+
+def test_a_range_outside_the_file_is_416_with_its_size(site: Site) -> None:
+    got = httpx.get(site.url + "/file", headers={"Range": "bytes=3000000-"})
+    assert got.status_code == 416
+    assert got.headers["content-range"] == "bytes */3000000"
+
+
+def test_an_etag_that_is_known_sends_nothing(site: Site) -> None:
+    got = httpx.get(site.url + "/file", headers={"If-None-Match": '"abc"'})
+    assert (got.status_code, got.content, got.headers["etag"]) == (304, b"", '"abc"')
+
+
+def test_only_a_response_that_reaches_the_last_byte_is_to_the_end(site: Site) -> None:
+    httpx.get(site.url + "/file", headers={"Range": "bytes=0-99"})
+    assert site.ended.wait(10)
+    assert not site.sent[0].to_the_end
+    site.ended.clear()
+    httpx.get(site.url + "/file", headers={"Range": "bytes=100-"})
+    assert site.ended.wait(10)
+    assert site.sent[1].to_the_end
+
+
+def test_requests_share_a_connection_even_pipelined(site: Site) -> None:
+    with site.connect() as sock:
+        sock.sendall(b"GET /nothing HTTP/1.1\r\n\r\nPOST /echo?a=1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nb=2")
+        sock.sendall(b"GET /file HTTP/1.1\r\nConnection: close\r\n\r\n")
+        raw = read_to_end(sock)
+    assert raw.count(b"HTTP/1.1 ") == 3
+    assert b"POST {'a': '1'} {'b': '2'} 127.0.0.1 127.0.0.1" in raw
+    assert raw.endswith(site.content)
+
+
+def test_double_slashes_are_one_and_nothing_is_ever_redirected(site: Site) -> None:
+    assert httpx.get(site.url + "//file").content == site.content
+    for path in ("/file/", "/echo/..", "/%2e%2e/etc/passwd", "/"):
+        assert httpx.get(site.url + path).status_code in (200, 404)
+
+
+def test_a_bug_is_500_and_the_connection_goes_on(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with httpx.Client() as client:
+        assert client.get(site.url + "/break").status_code == 500
+        assert client.get(site.url + "/nothing").status_code == 404
+    assert "a bug" in caplog.text
+
+
+def test_a_body_that_is_too_large_is_refused_unread(site: Site) -> None:
+    assert httpx.post(site.url + "/echo", content=b"x" * 1001).status_code == 413
+    assert httpx.post(site.url + "/echo", content=b"x" * 1000).status_code == 201
+
+
+def test_a_client_that_waits_for_100_gets_it(site: Site) -> None:
+    with site.connect() as sock:
+        sock.sendall(b"POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: close\r\n\r\n")
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"x")
+        assert read_to_end(sock).startswith(b"HTTP/1.1 201 ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 20000 + b"\r\n\r\n", b"431"),
+        (b"x" * 20000, b"431"),
+    ],
+)
+def test_garbage_is_answered_and_closed(site: Site, raw: bytes, status: bytes) -> None:
+    with site.connect() as sock:
+        sock.sendall(raw)
+        assert read_to_end(sock).split(b" ")[1] == status
+
+
+@pytest.mark.parametrize("raw", [b"", b"GET /file HT", b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nab"])
+def test_a_peer_that_says_too_little_is_let_go(site: Site, raw: bytes) -> None:
+    with site.connect() as sock:
+        sock.sendall(raw)
+        assert read_to_end(sock) == b""  # after LIMITS.first or .stall
+
+
+def test_a_peer_that_reads_nothing_is_let_go_and_noted(site: Site) -> None:
+    with site.connect() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET /file HTTP/1.1\r\n\r\n" * 3)
+        assert site.ended.wait(20)
+        while site.sent[-1].sent == 3_000_000:  # the buffers of both ends may take the first ones
+            site.ended.clear()
+            assert site.ended.wait(20)
+    assert not site.sent[-1].to_the_end
+
+
+def test_a_peer_that_resets_costs_nothing(site: Site) -> None:
+    for _ in range(20):
+        sock = site.connect()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.sendall(b"GET /file HTTP/1.1\r\n\r\n")
+        sock.close()
+    assert httpx.get(site.url + "/file").content == site.content
+    assert site.front.counts["failed"] == 0
+
+
+def test_one_peer_cannot_take_all_connections(site: Site) -> None:
+    held = [site.connect() for _ in range(LIMITS.per_peer)]
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(site.url + "/file")
+    for sock in held:
+        sock.close()
+    site.loop.call(lambda: None)
+    for _ in range(100):
+        if not site.loop.call(lambda: len(site.front._tasks)):
+            break
+    assert httpx.get(site.url + "/file").content == site.content
+
+
+def test_a_file_that_shrinks_ends_the_connection_not_the_server(site: Site) -> None:
+    with site.connect() as sock:
+        sock.sendall(b"GET /big HTTP/1.1\r\n\r\n")
+        sock.recv(1000)
+        os.truncate(site.big, 0)
+        assert len(read_to_end(sock)) < 64 << 20
+    assert httpx.get(site.url + "/nothing").status_code == 404
+
+
+def test_a_unix_socket_speaks_the_same(loop: Any, site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "api.sock"
+    sock = listening.unix(path)
+    loop.call(lambda: site.front.start([sock]))
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        assert client.get("http://local/file").content == site.content
