@@ -104,5 +104,5 @@ class Fleet:
 
 
 def open_fleet(config: Config, clock: Callable[[], float] = time.time) -> Fleet:
-    """The fleet of `config`, its database migrated. Raises DatabaseError, UsageError (url), Refused (newer database)."""
+    """The fleet of `config`, its database migrated. DatabaseError, UsageError (url), Refused (newer database)."""
     return Fleet(open_database(config), Catalogue(Store(config.data / "store")), config, clock)
