@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pxeserver.errors import NotFound, UsageError, did_you_mean
+from pxeserver.errors import NotFound, PxeServerError, UsageError, did_you_mean
 from pxeserver.serial import When, from_json, to_json
 
 # What `fetch` brings: BIOS by the card's own driver, UEFI by the firmware's driver, UEFI with iPXE's drivers.
@@ -54,37 +54,46 @@ class Loader:
 
 def inspect(data: bytes, name: str) -> tuple[str, str]:
     """(kind, arch) of a loader by its bytes; UsageError "loader-bad" when no firmware would start it."""
-    problem = ""
-    if data[:2] == b"MZ":
-        at = int.from_bytes(data[0x3C:0x40], "little")
-        if data[at : at + 4] == b"PE\0\0":
-            machine = int.from_bytes(data[at + 4 : at + 6], "little")
-            subsystem = int.from_bytes(data[at + 0x5C : at + 0x5E], "little")  # same place in PE32 and PE32+
-            if subsystem != _EFI_APPLICATION:
-                problem = f"it is a PE file of subsystem {subsystem}, not an EFI application"
-            elif machine not in _PE_MACHINES:
-                problem = f"it is an EFI application for the unknown machine type {machine:#06x}"
-            elif len(data) > _EFI_MAX:
-                problem = f"{len(data)} bytes are too many for a loader"
-            else:
-                return "efi", _PE_MACHINES[machine]
-        else:
-            problem = "it is a DOS program"
-    elif not data:
-        problem = "it is empty"
-    elif len(data) > _NBP_MAX:
-        problem = f"{len(data)} bytes do not fit below 640 KiB, where a BIOS loads it"
-    else:
-        problem = next((f"it is {what}" for magic, what in _NOT_CODE.items() if data.startswith(magic)), "")
-        if not problem and all(32 <= byte < 127 or byte in b"\t\n\r" for byte in data):
-            problem = "it is a text file"
-        if not problem:
-            return "bios", "386"
-    raise UsageError(
-        "loader-bad",
-        f"{name} is no network boot program: {problem}",
-        hint="a BIOS wants a raw NBP such as undionly.kpxe, UEFI an EFI application such as snponly.efi",
-    )
+    is_pe = data[:2] == b"MZ"
+    problem = _efi_problem(data) if is_pe else _nbp_problem(data)
+    if problem:
+        raise UsageError(
+            "loader-bad",
+            f"{name} is no network boot program: {problem}",
+            hint="a BIOS wants a raw NBP such as undionly.kpxe, UEFI an EFI application such as snponly.efi",
+        )
+    return ("efi", _PE_MACHINES[_pe_field(data, 4)]) if is_pe else ("bios", "386")
+
+
+def _pe_field(data: bytes, offset: int) -> int:
+    """The 16-bit number at `offset` from the PE signature."""
+    at = int.from_bytes(data[0x3C:0x40], "little") + offset
+    return int.from_bytes(data[at : at + 2], "little")
+
+
+def _efi_problem(data: bytes) -> str:
+    if _pe_field(data, 0) != int.from_bytes(b"PE", "little"):
+        return "it is a DOS program"
+    subsystem = _pe_field(data, 0x5C)  # the same place in PE32 and PE32+
+    if subsystem != _EFI_APPLICATION:
+        return f"it is a PE file of subsystem {subsystem}, not an EFI application"
+    machine = _pe_field(data, 4)
+    if machine not in _PE_MACHINES:
+        return f"it is an EFI application for the unknown machine type {machine:#06x}"
+    return f"{len(data)} bytes are too many for a loader" if len(data) > _EFI_MAX else ""
+
+
+def _nbp_problem(data: bytes) -> str:
+    if not data:
+        return "it is empty"
+    if len(data) > _NBP_MAX:
+        return f"{len(data)} bytes do not fit below 640 KiB, where a BIOS loads it"
+    for magic, what in _NOT_CODE.items():
+        if data.startswith(magic):
+            return f"it is {what}"
+    if all(32 <= byte < 127 or byte in b"\t\n\r" for byte in data):
+        return "it is a text file"
+    return ""
 
 
 def checked_name(name: str) -> str:
@@ -158,7 +167,12 @@ class LoaderSet:
         index = self.folder / _INDEX
         if not index.is_file():
             return {}
-        return {name: from_json(Loader, row) for name, row in json.loads(index.read_bytes()).items()}
+        try:
+            return {name: from_json(Loader, row) for name, row in json.loads(index.read_bytes()).items()}
+        except (ValueError, AttributeError) as error:  # not JSON, not a map, not a loader
+            raise PxeServerError(
+                "loader-index", f"{index} is damaged", hint="remove it; then: pxeserver loaders fetch"
+            ) from error
 
     def _write(self, name: str, data: bytes) -> None:
         fresh = self.folder / f".{name}.{os.getpid()}"

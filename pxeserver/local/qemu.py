@@ -70,6 +70,7 @@ def command(
         *("-cpu", "max" if hardware.accel == "tcg" else "host"),
         *("-m", str(hardware.memory_mib), "-smp", str(hardware.cpus)),
         *("-nodefaults", "-display", "none", "-vga", "none"),
+        *("-boot", "reboot-timeout=3000"),  # ms; a machine without a disk tries the network again and again
         *("-netdev", f"{netdev},id=n0", "-device", card, "-device", "virtio-rng-pci"),
         *serial,
     ]

@@ -59,7 +59,7 @@ def kvm_works(kernel: Path) -> bool:
     if not KVM.exists():
         return False
     hardware = qemu.Hardware(memory_mib=512, accel="kvm")
-    probe = qemu.Kernel(kernel, None, "console=ttyS0 earlyprintk=serial,ttyS0 panic=-1")
+    probe = qemu.Kernel(kernel.resolve(), None, "console=ttyS0 earlyprintk=serial,ttyS0 panic=-1")
     with tempfile.TemporaryDirectory(prefix="pxeserver-kvm-") as temporary:
         log = Path(temporary) / "serial"
         argv = qemu.command(
@@ -69,7 +69,13 @@ def kvm_works(kernel: Path) -> bool:
             folder=Path(temporary),
             kernel=probe,
         )
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            argv,
+            cwd=temporary,  # a QEMU that aborts may leave a core file
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             end = time.monotonic() + KVM_PATIENCE
             while time.monotonic() < end:
