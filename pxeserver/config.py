@@ -88,6 +88,7 @@ class Admin(Section):
 class Boot(Section):
     bios_loader: str = "undionly.kpxe"
     efi_loader: str = "snponly.efi"
+    loaders: dict[str, str] = Field(default_factory=dict)  # further families (wire/pxe.py): {arm64: snponly-arm64.efi}
     poll_seconds: int = Field(default=5, ge=1, le=3600)  # how often a waiting machine asks again
     silence_seconds: int = Field(default=300, ge=10)  # a DISCOVER after this long begins a new boot
     stuck_seconds: int = Field(default=600, ge=10)  # no new stage for this long: the boot is stuck

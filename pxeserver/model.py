@@ -171,6 +171,7 @@ class FleetView:
     machines: Mapping[int, Machine] = field(default_factory=dict)
     by_mac: Mapping[Mac, int] = field(default_factory=dict)
     assignments: Mapping[int, Assignment] = field(default_factory=dict)
+    past: Mapping[int, tuple[Assignment, ...]] = field(default_factory=dict)  # replaced in the last hour, newest first
     images: Mapping[Digest, Image] = field(default_factory=dict)
     newest: Mapping[str, Digest] = field(default_factory=dict)  # spec name -> newest built image
     policy: Policy = Policy.WAIT

@@ -1,0 +1,156 @@
+"""What a booting machine is answered, as a value with its reasons. Pure: view, past and time are arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pxeserver.boot.profile import LOCAL_BOOT_VAR, NO_OFFER, choose
+from pxeserver.boot.quirks import Quirk, Quirks, quirk_for
+from pxeserver.boot.request import BootRequest, request_of
+from pxeserver.boot.styles import SILENCE, STYLES, styles_for
+from pxeserver.config import Config
+from pxeserver.model import Digest, FleetView, Pin, Reason, Recent
+from pxeserver.wire import dhcp
+
+__all__ = ["STYLES", "BootRequest", "Decision", "decide", "request_of"]
+
+LOADER_FRESH = 180.0  # seconds; iPXE may wait this long for a link that spanning tree blocks before it asks again
+LOOP_CYCLES = 2  # loaders fetched in a row, with no script asked for, that make a loop
+
+_NO_PIN = Pin()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`loader` is a file of the loader set when `kind` is "loader"; the boot's token binds `image` and `revision`.
+
+    `why` is the slug of an ignored request, for counters: dhcp-off, not-ours, policy-ignore, policy-local, no-loader.
+    """
+
+    action: Literal["answer", "ignore"]
+    reasons: tuple[Reason, ...]
+    kind: Literal["loader", "script"] = "script"
+    style: str = ""
+    loader: str = ""
+    image: Digest = ""
+    revision: int = 0
+    why: str = ""
+
+
+def decide(
+    request: BootRequest, view: FleetView, recent: Recent | None, config: Config, now: float, quirks: Quirks
+) -> Decision:
+    """The answer to one request, or why there is none. `recent` is what this MAC did before this packet."""
+    reasons = [
+        Reason("request", f"{_message(request)} on port {request.port}, {request.vendor.decode()}"),
+        Reason("firmware", f"{request.firmware}: {request.arch.code} from {request.arch_from}"),
+    ]
+
+    def ignore(why: str, text: str) -> Decision:
+        return Decision("ignore", (*reasons, Reason("ignored", text)), why=why)
+
+    unasked = _not_ours(request, config)
+    if unasked:
+        return ignore(*unasked)
+    machine = view.machine(request.mac)
+    chosen = choose(machine, request.mac, view, config)
+    reasons.extend(chosen.reasons)
+    if chosen.action == "ignore":
+        return ignore("policy-ignore", "a machine without an assignment gets no answer here")
+    if chosen.action == "local" and machine is not None and machine.vars.get(LOCAL_BOOT_VAR) == NO_OFFER:
+        return ignore("policy-local", f"its var {LOCAL_BOOT_VAR} is {NO_OFFER}: the firmware goes on by itself")
+    quirk = quirk_for(request, quirks)
+    if quirk is not None:
+        reasons.append(Reason("quirk", f"{quirk.name}: {quirk.why}"))
+    family = quirk.set.family if quirk is not None and quirk.set.family else request.arch.family
+    pin = machine.pin if machine is not None else _NO_PIN
+
+    wants_loader, because = _wants_loader(request, pin, recent, now)
+    reasons.append(Reason("kind", because))
+    loader = ""
+    if wants_loader:
+        loader, origin = _loader(family, pin, quirk, config)
+        if not loader:
+            return ignore("no-loader", f"no loader for {request.arch.name}: set boot.loaders.{family}, or pin one")
+        reasons.append(Reason("loader", f"{loader}, {origin}"))
+        if recent is not None and recent.loader_cycles >= LOOP_CYCLES:
+            reasons.append(
+                Reason("loop", f"{recent.loader} was fetched {recent.loader_cycles} times, its script never")
+            )
+    style, origin = _style(request, family, pin, quirk, recent)
+    reasons.append(Reason("style", f"{style}: {STYLES[style].about}; {origin}"))
+    return Decision(
+        "answer",
+        tuple(reasons),
+        "loader" if wants_loader else "script",
+        style,
+        loader,
+        chosen.image.digest if chosen.image is not None else "",
+        chosen.assignment.revision if chosen.assignment is not None else 0,
+    )
+
+
+def _message(request: BootRequest) -> str:
+    return dhcp.MESSAGE_NAMES.get(request.message, f"message type {request.message}")
+
+
+def _not_ours(request: BootRequest, config: Config) -> tuple[str, str] | None:
+    """Slug and text if no proxyDHCP server answers such a packet."""
+    if config.dhcp.mode == "off":
+        return "dhcp-off", "dhcp.mode is off"
+    if request.port == config.dhcp.port:
+        if request.message == dhcp.DISCOVER:
+            return None
+        to = f", here {request.server_id}" if request.server_id else ""
+        return "not-ours", f"on this port only DISCOVER is for us; a REQUEST is for the address server{to}"
+    if request.message == dhcp.REQUEST or (request.message == dhcp.INFORM and request.boot_item is not None):
+        return None
+    return "not-ours", "on this port only REQUEST is for us, or an INFORM with a boot item"
+
+
+def _wants_loader(request: BootRequest, pin: Pin, recent: Recent | None, now: float) -> tuple[bool, str]:
+    """Loader or script, and why. Only iPXE fetches scripts; which iPXE is asking follows from what its MAC just did."""
+    if not request.ipxe:
+        return True, "firmware cannot read scripts: a loader"
+    if recent is not None and recent.loader_at > recent.script_at and now - recent.loader_at < LOADER_FRESH:
+        return False, f"this MAC fetched {recent.loader} moments ago, so this is that iPXE: the script"
+    if pin.loader:
+        return True, "iPXE of the network card, but the machine is pinned to a loader"
+    if request.user_class == "gPXE":
+        return True, "gPXE is too old for our scripts: a loader"
+    if request.features and "http" not in request.features:
+        return True, "this iPXE has no HTTP: a loader that has it"
+    return False, "iPXE fetches the script itself"
+
+
+def _loader(family: str, pin: Pin, quirk: Quirk | None, config: Config) -> tuple[str, str]:
+    """File name ("" if there is none) and where the choice comes from."""
+    if pin.loader:
+        return pin.loader, "pinned"
+    if quirk is not None and quirk.set.loader:
+        return quirk.set.loader, f"by the quirk {quirk.name}"
+    if family in config.boot.loaders:
+        return config.boot.loaders[family], f"boot.loaders.{family}"
+    if family == "bios":
+        return config.boot.bios_loader, "boot.bios_loader"
+    if family == "efi64":
+        return config.boot.efi_loader, "boot.efi_loader"
+    return "", ""
+
+
+def _style(request: BootRequest, family: str, pin: Pin, quirk: Quirk | None, recent: Recent | None) -> tuple[str, str]:
+    """Style and why: pinned > by quirk > the last one, or the next one after SILENCE unanswered offers > the first."""
+    order = styles_for(family, http=request.http, uboot=request.arch.uboot)
+    if request.http:
+        return order[0], "HTTP boot has no other"
+    if pin.style in STYLES:
+        return pin.style, "pinned"
+    if quirk is not None and quirk.set.style:
+        order = (quirk.set.style, *(name for name in order if name != quirk.set.style))
+    if recent is None or recent.style not in order:
+        return order[0], f"the first for {family}"
+    if request.message == dhcp.DISCOVER and recent.discovers and recent.discovers % SILENCE == 0:
+        following = order[(order.index(recent.style) + 1) % len(order)]
+        return following, f"{recent.discovers} offers brought no sign of life, {recent.style} was last"
+    return recent.style, "as last time"

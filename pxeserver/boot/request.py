@@ -1,0 +1,111 @@
+"""A DHCP packet seen as a boot request: who asks, with what firmware. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pxeserver.mac import Mac
+from pxeserver.wire import dhcp, pxe
+
+IPXE_CLASSES = frozenset({"iPXE", "gPXE"})
+
+
+@dataclass(frozen=True, slots=True)
+class BootRequest:
+    """What deciding needs of a packet. `vendor` is the word to echo in option 60."""
+
+    mac: Mac
+    port: int  # 67 or 4011: the local port that it came to
+    message: int  # dhcp.DISCOVER, ...
+    arch: pxe.Arch
+    arch_from: str  # "option 93", "option 60", "nothing: taken as BIOS"
+    vendor: bytes = pxe.PXE_CLIENT
+    user_class: str = ""
+    features: frozenset[str] = frozenset()  # of iPXE: http, efi, bzimage, ...
+    uuid: str = ""
+    undi: str = ""
+    server_id: str = ""  # option 54: whom a REQUEST is for
+    giaddr: str = "0.0.0.0"
+    boot_item: bytes | None = None  # 43.71: chosen from a menu
+
+    @property
+    def ipxe(self) -> bool:
+        return self.user_class in IPXE_CLASSES
+
+    @property
+    def http(self) -> bool:
+        """True for UEFI HTTP boot: the answer must say HTTPClient and give a URL."""
+        return self.vendor == pxe.HTTP_CLIENT
+
+    @property
+    def firmware(self) -> str:
+        """'iPXE on x86-64 EFI', for people."""
+        return f"{self.user_class} on {self.arch.name}" if self.user_class else self.arch.name
+
+
+def request_of(packet: dhcp.Packet, port: int) -> BootRequest | None:
+    """None for everything that is not a machine booting from the network: that is never answered.
+
+    Network booting is who says PXEClient or HTTPClient in option 60, or is a U-Boot that names its architecture.
+    """
+    if packet.op != dhcp.BOOTREQUEST:
+        return None
+    vendor = pxe.vendor_class(packet.option(dhcp.OPT_VENDOR_CLASS) or b"")
+    if vendor is None:
+        return None
+    mac = mac_of(packet)
+    if mac is None:
+        return None
+    arch, arch_from = _arch(packet, vendor)
+    if vendor.kind == pxe.UBOOT_CLIENT and not arch.uboot:
+        return None
+    option = packet.option
+    classes = pxe.user_classes(option(dhcp.OPT_USER_CLASS) or b"")
+    return BootRequest(
+        mac=mac,
+        port=port,
+        message=packet.message,
+        arch=arch,
+        arch_from=arch_from,
+        vendor=pxe.HTTP_CLIENT if vendor.kind == pxe.HTTP_CLIENT else pxe.PXE_CLIENT,
+        user_class=next((name for name in classes if name in IPXE_CLASSES), ""),
+        features=pxe.ipxe_features(option(dhcp.OPT_IPXE) or b""),
+        uuid=pxe.uuid_text(option(dhcp.OPT_UUID) or b""),
+        undi=pxe.undi_version(option(dhcp.OPT_UNDI) or b""),
+        server_id=_address(option(dhcp.OPT_SERVER_ID)),
+        giaddr=packet.giaddr,
+        boot_item=pxe.boot_item(option(dhcp.OPT_VENDOR_SPECIFIC) or b""),
+    )
+
+
+def _arch(packet: dhcp.Packet, vendor: pxe.VendorClass) -> tuple[pxe.Arch, str]:
+    """The first code of option 93 that the table knows; else the text of option 60; else BIOS, as MAAS does."""
+    codes = pxe.archs(packet.option(dhcp.OPT_ARCH) or b"")
+    for code in codes:
+        if code in pxe.ARCHES:
+            return pxe.ARCHES[code], "option 93"
+    if codes:
+        return pxe.arch_of(codes[0]), "option 93"
+    if vendor.arch is not None:
+        return pxe.arch_of(vendor.arch), "option 60"
+    return pxe.ARCHES[0], "nothing: taken as BIOS"
+
+
+def mac_of(packet: dhcp.Packet) -> Mac | None:
+    """The Ethernet address; for other hardware the one in option 61, or the port GUID there as 6 bytes; else None."""
+    raw = packet.chaddr
+    if len(raw) != 6 or packet.htype != 1:
+        ident = packet.option(dhcp.OPT_CLIENT_ID) or b""
+        if len(ident) == 7 and ident[0] == 1:
+            raw = ident[1:]
+        elif len(ident) > 8:  # InfiniBand: an 8-byte port GUID ends the identifier
+            raw = ident[-8:-5] + ident[-3:]
+        else:
+            return None
+    if raw == bytes(6) or raw[0] & 1:
+        return None
+    return raw.hex(":")
+
+
+def _address(raw: bytes | None) -> str:
+    return ".".join(map(str, raw)) if raw is not None and len(raw) == 4 else ""

@@ -1,0 +1,221 @@
+"""DHCP packets as values (RFC 2131, 2132, 3396, 3046): `parse` and `Packet.pack`, nothing about what they mean.
+
+Parsing is lenient where real firmware is sloppy (no END, a last option that runs over the end, text with NULs) and
+raises WireError, and nothing else, where the bytes are not a DHCP packet.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from socket import inet_aton, inet_ntoa
+
+from pxeserver.wire.reader import WireError
+
+# Message types (option 53)
+DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
+MESSAGE_NAMES = {
+    DISCOVER: "DISCOVER",
+    OFFER: "OFFER",
+    REQUEST: "REQUEST",
+    DECLINE: "DECLINE",
+    ACK: "ACK",
+    NAK: "NAK",
+    RELEASE: "RELEASE",
+    INFORM: "INFORM",
+}
+
+# Options we speak about
+OPT_VENDOR_SPECIFIC = 43
+OPT_OVERLOAD = 52
+OPT_MESSAGE_TYPE = 53
+OPT_SERVER_ID = 54
+OPT_MAX_SIZE = 57
+OPT_VENDOR_CLASS = 60
+OPT_CLIENT_ID = 61
+OPT_TFTP_SERVER = 66
+OPT_BOOTFILE = 67
+OPT_USER_CLASS = 77
+OPT_RELAY = 82
+OPT_ARCH = 93
+OPT_UNDI = 94
+OPT_UUID = 97
+OPT_IPXE = 175
+
+BOOTREQUEST, BOOTREPLY = 1, 2
+BROADCAST = 0x8000
+MIN_PACKET = 300  # BOOTP clients drop shorter ones (RFC 951: 64 bytes of vendor area)
+MAGIC = b"\x63\x82\x53\x63"
+FILE_MAX = 127  # the header's file field, less its NUL
+SNAME_MAX = 63
+
+_HEADER = struct.Struct("!BBBB4sHH4s4s4s4s16s64s128s4s")
+_HEADER_SIZE = _HEADER.size  # 240 with the magic cookie
+_LAST = {OPT_BOOTFILE: 1, OPT_RELAY: 2}  # the order at the end: everything else, 67, 82
+
+
+def _until_nul(raw: bytes) -> bytes:
+    return raw.partition(b"\0")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One DHCP packet. Addresses are dotted text, `file` and `sname` end before their first NUL.
+
+    `options` are in wire order, each code once: parts of long ones are joined (RFC 3396), those that stood in `file` or
+    `sname` (option 52) follow the others and 52 itself is gone. The value of option 67 has no NUL at its end.
+    """
+
+    op: int
+    xid: bytes
+    chaddr: bytes  # `hlen` bytes
+    options: tuple[tuple[int, bytes], ...]
+    htype: int = 1
+    hops: int = 0
+    secs: int = 0
+    flags: int = 0
+    ciaddr: str = "0.0.0.0"
+    yiaddr: str = "0.0.0.0"
+    siaddr: str = "0.0.0.0"
+    giaddr: str = "0.0.0.0"
+    sname: bytes = b""
+    file: bytes = b""
+    _table: Mapping[int, bytes] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_table", dict(self.options))
+
+    def option(self, code: int) -> bytes | None:
+        """The value of an option, None if it is absent."""
+        return self._table.get(code)
+
+    @property
+    def message(self) -> int:
+        """Option 53, 0 if there is none (plain BOOTP)."""
+        value = self._table.get(OPT_MESSAGE_TYPE)
+        return value[0] if value else 0
+
+    def pack(self) -> bytes:
+        """The bytes on the wire: 67 closed by a NUL and last but for 82, long options split, padded to 300 bytes.
+
+        EDK2 writes a NUL behind option 67, over the tag of whatever follows: so nothing may follow it. A relay agent
+        takes 82 away before the client sees the packet. Raises WireError if a field does not fit.
+        """
+        hlen = len(self.chaddr)
+        if hlen > 16 or len(self.file) > FILE_MAX or len(self.sname) > SNAME_MAX or len(self.xid) != 4:
+            raise WireError("a header field is longer than its place")
+        try:
+            parts = [
+                _HEADER.pack(
+                    self.op,
+                    self.htype,
+                    hlen,
+                    self.hops,
+                    self.xid,
+                    self.secs,
+                    self.flags,
+                    inet_aton(self.ciaddr),
+                    inet_aton(self.yiaddr),
+                    inet_aton(self.siaddr),
+                    inet_aton(self.giaddr),
+                    self.chaddr,
+                    self.sname,
+                    self.file,
+                    MAGIC,
+                )
+            ]
+        except (struct.error, OSError) as error:
+            raise WireError(f"a header field does not fit: {error}") from None
+        for code, value in sorted(self.options, key=lambda option: _LAST.get(option[0], 0)):
+            if not 0 < code < 255:
+                raise WireError(f"{code} is not an option code")
+            if code == OPT_BOOTFILE:
+                value += b"\0"
+            if len(value) < 256:
+                parts.append(bytes((code, len(value))) + value)
+                continue
+            for start in range(0, len(value), 255):
+                piece = value[start : start + 255]
+                parts.append(bytes((code, len(piece))) + piece)
+        parts.append(b"\xff")
+        return b"".join(parts).ljust(MIN_PACKET, b"\0")
+
+
+def parse(raw: bytes) -> Packet:
+    """Bytes of a UDP payload -> Packet; WireError if they are not DHCP."""
+    if len(raw) < _HEADER_SIZE:
+        raise WireError(f"{len(raw)} bytes are too few for a DHCP packet")
+    op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, magic = _HEADER.unpack_from(raw)
+    if magic != MAGIC:
+        raise WireError("no DHCP magic cookie")
+    if op not in (BOOTREQUEST, BOOTREPLY):
+        raise WireError(f"op {op} is neither a request nor a reply")
+    if hlen > 16:
+        raise WireError(f"hardware address of {hlen} bytes")
+    options: dict[int, bytes] = {}
+    _scan(raw, _HEADER_SIZE, options)
+    overload = options.pop(OPT_OVERLOAD, None)
+    if overload:
+        if overload[0] & 1:
+            _scan(file, 0, options)
+            file = b""
+        if overload[0] & 2:
+            _scan(sname, 0, options)
+            sname = b""
+        options.pop(OPT_OVERLOAD, None)
+    if OPT_BOOTFILE in options:
+        options[OPT_BOOTFILE] = _until_nul(options[OPT_BOOTFILE])
+    return Packet(
+        op,
+        xid,
+        chaddr[:hlen],
+        tuple(options.items()),
+        htype,
+        hops,
+        secs,
+        flags,
+        inet_ntoa(ci),
+        inet_ntoa(yi),
+        inet_ntoa(si),
+        inet_ntoa(gi),
+        _until_nul(sname),
+        _until_nul(file),
+    )
+
+
+def _scan(raw: bytes, position: int, into: dict[int, bytes]) -> None:
+    """Collect options until END or the end of `raw`; one that runs over it is left out, repeated ones are joined."""
+    end = len(raw)
+    while position < end:
+        code = raw[position]
+        if code == 0:
+            position += 1
+            continue
+        if code == 255 or position + 1 >= end:
+            return
+        stop = position + 2 + raw[position + 1]
+        if stop > end:
+            return
+        value = raw[position + 2 : stop]
+        into[code] = into[code] + value if code in into else value
+        position = stop
+
+
+def suboptions(raw: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Encapsulated options (43, 82, 175): code, length, value; lenient as `parse` is. Each code once, joined."""
+    found: dict[int, bytes] = {}
+    _scan(raw, 0, found)
+    return tuple(found.items())
+
+
+def pack_suboptions(options: Iterable[tuple[int, bytes]], *, end: bool = False) -> bytes:
+    """The reverse of `suboptions`; `end` closes with 255 (option 43 of PXE wants it). WireError if one does not fit."""
+    out = bytearray()
+    for code, value in options:
+        if not 0 < code < 255 or len(value) > 255:
+            raise WireError(f"sub-option {code} of {len(value)} bytes does not fit")
+        out += bytes((code, len(value))) + value
+    if end:
+        out.append(255)
+    return bytes(out)
