@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import insert, select
 
+from pxeserver import __version__
 from pxeserver.config import Config
 from pxeserver.fleet import record, rows, view
 from pxeserver.fleet.database import Database, open_database
 from pxeserver.fleet.find import find
 from pxeserver.fleet.prune import prune
 from pxeserver.fleet.tables import MetaRow
+from pxeserver.fleet.values import Status
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
 from pxeserver.model import Digest, Event, FleetView, Image, Machine
@@ -97,6 +99,11 @@ class Fleet:
                 self._pruned = now
 
     # --- machines ---
+
+    def status(self) -> Status:
+        """Who this is; cheap."""
+        view = self.view()
+        return Status(__version__, str(self.config.data), view.generation, len(view.machines), len(view.images))
 
     def find(self, text: str) -> Machine:
         """The one machine that `text` means; see find.py."""

@@ -129,9 +129,13 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class ProfileInfo:
-    """What a machine would get now. `image` is "" when it gets none; `gets` says it in words."""
+    """What a machine would get now. `action`: boot, wait, local, ignore, refuse; `image` is "" unless it boots one.
 
-    policy: Policy | None
+    `gets` says it in words. `problem` is why it is refused, or why no script can be made (a fault in a template).
+    """
+
+    action: str
+    policy: Policy | None  # None: by its own assignment
     gets: str
     image: Digest = ""
     short: str = ""
@@ -144,7 +148,7 @@ class ProfileInfo:
     template: str = ""
     script: str = ""
     reasons: tuple[Reason, ...] = ()
-    fault: str = ""  # why no script could be made, e.g. a fault in the machine's own template
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

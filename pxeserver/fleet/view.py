@@ -23,8 +23,6 @@ def read(conn: Connection, images: Iterable[Image], config: Config, generation: 
         images={image.digest: image for image in built},
         newest=newest(built),
         policy=config.dhcp.unknown,
-        default_spec=config.defaults.spec,
-        default_cmdline=config.defaults.cmdline,
     )
 
 
