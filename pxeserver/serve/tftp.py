@@ -1,0 +1,155 @@
+"""The TFTP server: read-only, one connected socket per transfer, answers from the address that was asked.
+
+Whatever arrives costs at most itself: what is no request is counted and dropped, what may not be served gets one ERROR.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from pxeserver import config as configuration
+from pxeserver.serve import udp
+from pxeserver.serve.blocks import FrameCache, size_of, window_cap
+from pxeserver.serve.transfer import Outcome, Transfer
+from pxeserver.wire import tftp
+from pxeserver.wire.reader import WireError
+
+log = logging.getLogger("pxeserver.tftp")
+
+_DRAIN = 64  # datagrams per turn of the loop
+_OVERHEAD = 32  # IPv4, UDP and TFTP headers
+_IP_MTU = 14
+
+Resolve = Callable[[str, str], bytes | Path | None]
+
+
+class TftpServer:
+    """`resolve(path, peer address)` gives the content of a name, None for no such file; `report` hears every outcome."""
+
+    def __init__(
+        self,
+        limits: configuration.Tftp,
+        resolve: Resolve,
+        report: Callable[[Outcome], None],
+        *,
+        serves: Callable[[int], bool] = lambda ifindex: True,
+    ) -> None:
+        self.limits = limits
+        self.counts: Counter[str] = Counter()
+        self._resolve = resolve
+        self._report = report
+        self._serves = serves
+        self._cache = FrameCache()
+        self._listening: list[socket.socket] = []
+        self._transfers: dict[tuple[str, int], Transfer] = {}
+        self._per_peer: Counter[str] = Counter()
+
+    def start(self, sock: socket.socket) -> None:
+        """Serve a socket made by `udp.listen`; it belongs to the server from here on."""
+        self._listening.append(sock)
+        asyncio.get_running_loop().add_reader(sock, self._readable, sock)
+
+    def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sock in self._listening:
+            loop.remove_reader(sock)
+            sock.close()
+        self._listening.clear()
+        for transfer in list(self._transfers.values()):
+            transfer.end("stopped", "the server stops")
+
+    def _readable(self, sock: socket.socket) -> None:
+        for _ in range(_DRAIN):
+            arrived = udp.receive(sock)
+            if arrived is None:
+                return
+            if not self._serves(arrived.ifindex):
+                self.counts["other-interface"] += 1
+                continue
+            try:
+                message = tftp.parse(arrived.data)
+            except WireError:
+                self.counts["malformed"] += 1
+                continue
+            if isinstance(message, tftp.Request):
+                self._request(sock, arrived, message)
+            else:
+                self.counts["stray"] += 1
+
+    def _request(self, sock: socket.socket, arrived: udp.Datagram, request: tftp.Request) -> None:
+        self.counts["requests"] += 1
+        if request.write:
+            self._refuse(sock, arrived, tftp.ACCESS_VIOLATION, "this server only gives files")
+            return
+        if request.mode != "octet":
+            self._refuse(sock, arrived, tftp.ILLEGAL, "only mode octet")
+            return
+        running = self._transfers.get(arrived.peer)
+        if running is not None and running.untouched and running.request == request:
+            self.counts["repeated"] += 1  # our first packet is on its way, or its timeout runs
+            return
+        if running is not None:
+            running.end("replaced", "the client asked anew from the same port")
+        peer = arrived.peer[0]
+        if len(self._transfers) >= self.limits.sessions_max or self._per_peer[peer] >= self.limits.sessions_per_peer:
+            self.counts["full"] += 1  # no answer: the client asks again when there is room
+            return
+        path = request.path
+        content = self._resolve(path, peer) if path is not None else None
+        try:
+            if content is None or path is None:
+                raise FileNotFoundError(request.filename)
+            self._open(arrived, request, path, content)
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            self.counts["not-found"] += 1
+            log.info("%s asked for %r: no such file", peer, request.filename)
+            self._refuse(sock, arrived, tftp.NOT_FOUND, "no such file")
+        except OSError as error:
+            self.counts["failed"] += 1
+            log.warning("transfer of %s to %s not started: %s", request.filename, peer, error)
+
+    def _refuse(self, sock: socket.socket, arrived: udp.Datagram, code: int, text: str) -> None:
+        self.counts["refused"] += 1
+        udp.send(sock, tftp.pack_error(code, text), arrived.peer, arrived.ifindex, arrived.own)
+
+    def _open(self, arrived: udp.Datagram, request: tftp.Request, path: str, content: bytes | Path) -> None:
+        size = size_of(content)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            sock.bind((arrived.own, 0))
+            sock.connect(arrived.peer)
+            blksize_max = self._blksize_max(sock)
+            terms = tftp.negotiate(
+                request,
+                size,
+                blksize_max=blksize_max,
+                windowsize_max=window_cap(request, blksize_max, self.limits.windowsize_max),
+            )
+            transfer = Transfer(sock, path, request, self._cache.open(content, terms.blksize), terms, self._ended)
+        except OSError:
+            sock.close()
+            raise
+        self._transfers[arrived.peer] = transfer
+        self._per_peer[arrived.peer[0]] += 1
+        transfer.start()
+
+    def _blksize_max(self, sock: socket.socket) -> int:
+        """A block must cross the path in one piece: many ROMs cannot put fragments together."""
+        mtu = sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        return max(tftp.DEFAULT_BLKSIZE, min(self.limits.blksize_max, mtu - _OVERHEAD))
+
+    def _ended(self, transfer: Transfer, outcome: Outcome) -> None:
+        peer = transfer.peer
+        if self._transfers.get(peer) is transfer:
+            del self._transfers[peer]
+        self._per_peer[peer[0]] -= 1
+        if self._per_peer[peer[0]] <= 0:
+            del self._per_peer[peer[0]]
+        self.counts[outcome.result] += 1
+        self.counts["bytes"] += outcome.bytes
+        self._report(outcome)
