@@ -10,9 +10,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pxeserver.boot.text import fault as script_fault
 from pxeserver.errors import Refused
 
-LIMIT = 2047  # bytes; x86's COMMAND_LINE_SIZE is 2048 with the NUL, and the kernel cuts the rest without a word
+# Bytes. x86's COMMAND_LINE_SIZE is 2048 with the NUL, UEFI loaders put "kernel " in front, and the kernel cuts the rest
+# without a word.
+LIMIT = 2048 - 1 - len("kernel ")
 APPENDED = frozenset({"console"})
 
 _PARAMETER = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
@@ -86,18 +89,9 @@ def join(parts: Iterable[Part]) -> str:
 
 
 def fault(text: str) -> str:
-    """Why this parameter cannot stand in an iPXE script, "" if it can."""
-    if any(ord(c) < 32 or ord(c) == 127 for c in text):
-        return "holds a line break or another control character"
-    if not text.isascii():
-        return "is not plain ASCII"
-    if "${" in text:
-        return 'holds "${"'
+    """Why this parameter cannot go through an iPXE script to the kernel, "" if it can."""
     if text.count('"') % 2:
         return "has a quote without its partner"
     if "  " in text:
         return "holds two spaces in a row, which iPXE makes one"
-    for word in text.split():
-        if word in ("&&", "||", ";") or word.startswith("#"):
-            return f'holds "{word}"'
-    return "ends in a backslash" if text.endswith("\\") else ""
+    return script_fault(text)

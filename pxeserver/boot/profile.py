@@ -62,7 +62,7 @@ def choose(machine: Machine | None, mac: Mac, view: FleetView, config: Config, b
         if kept is not None:
             return kept
     if assignment is not None:
-        return _assigned(assignment, view, who)
+        return _assigned(machine, assignment, view, who)
     return _policy(view, config, who)
 
 
@@ -91,7 +91,7 @@ def _bound(
     return Profile("boot", None, image, assignment, (who, why))
 
 
-def _assigned(assignment: Assignment, view: FleetView, who: Reason) -> Profile:
+def _assigned(machine: Machine | None, assignment: Assignment, view: FleetView, who: Reason) -> Profile:
     digest = assignment.image
     how = "assigned"
     if assignment.follow:
@@ -100,6 +100,9 @@ def _assigned(assignment: Assignment, view: FleetView, who: Reason) -> Profile:
     image = view.images.get(digest)
     if image is None:
         problem = f"its image {assignment.spec}@{digest.removeprefix('sha256:')[:12]} is not in the store"
+        return Profile("refuse", None, None, assignment, (who, Reason("image", problem)), problem)
+    if machine is not None and machine.arch and machine.arch != image.arch:
+        problem = f"{image.short} is for {image.arch}, this machine is {machine.arch}"
         return Profile("refuse", None, None, assignment, (who, Reason("image", problem)), problem)
     why = Reason("image", f"{image.short}, {how} (revision {assignment.revision})")
     return Profile("boot", None, image, assignment, (who, why))
