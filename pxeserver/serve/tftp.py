@@ -29,7 +29,7 @@ Resolve = Callable[[str, str], bytes | Path | None]
 
 
 class TftpServer:
-    """`resolve(path, peer address)` gives the content of a name, None for no such file; `report` hears every outcome."""
+    """`resolve(path, peer address)` gives the content of a name, None for no file; `report` hears every outcome."""
 
     def __init__(
         self,

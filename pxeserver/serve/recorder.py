@@ -1,0 +1,290 @@
+"""What each MAC did lately, and the events of it: begins boots, seals tokens, counts cycles. In memory, on the loop.
+
+Every method takes what was seen and the time; none waits and none fails. The database hears of it by `emit`, later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Literal, TypeVar
+
+from pxeserver.boot import token as tokens
+from pxeserver.boot.decide import BootRequest, Decision
+from pxeserver.boot.token import Token
+from pxeserver.config import Config
+from pxeserver.mac import Mac
+from pxeserver.model import STAGES, Event, Recent, Result, Stage
+from pxeserver.wire import dhcp
+
+MACS_MAX = 50_000  # remembered at once; the ones silent for longest go first
+WAIT_NOTE = 30.0  # a waiting machine asks every few seconds; it is written down this often
+_ORDER = {stage: n for n, stage in enumerate(STAGES)}
+
+File = Literal["loader", "kernel", "initrd"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A file on its way to a machine: `bytes` of `size` went out, `why` it ended early."""
+
+    name: str
+    peer: str
+    bytes: int
+    size: int
+    seconds: float
+    why: str = ""
+
+
+V = TypeVar("V")
+
+
+class _Table(OrderedDict[str, V]):
+    """Remembers the last `maximum` keys written."""
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__()
+        self._maximum = maximum
+
+    def remember(self, key: str, value: V) -> None:
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > self._maximum:
+            self.popitem(last=False)
+
+
+@dataclass(slots=True)
+class _Trail:
+    """A Recent and what deciding does not need."""
+
+    recent: Recent
+    offered: str = ""  # the loader offered last
+    action: str = ""  # of the last script
+    noted: float = 0.0  # when that was last written down
+
+
+class Recorder:
+    """`key` seals tokens; `emit` takes events and must not block; `random(n)` gives n bytes."""
+
+    def __init__(
+        self,
+        key: bytes,
+        config: Config,
+        emit: Callable[[Event], None],
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        maximum: int = MACS_MAX,
+    ) -> None:
+        self.key, self.config, self.emit = key, config, emit
+        self._random = random
+        self._trails: _Table[_Trail] = _Table(maximum)
+        self._by_ip: _Table[Mac] = _Table(maximum)
+        self._ignored: _Table[float] = _Table(maximum)
+
+    # --- looking ---
+
+    def recent(self, mac: Mac) -> Recent | None:
+        trail = self._trails.get(mac)
+        return trail.recent if trail is not None else None
+
+    def mac_of(self, address: str) -> Mac | None:
+        """Whose address this is, by what DHCP and HTTP showed."""
+        return self._by_ip.get(address)
+
+    def before(self, request: BootRequest, now: float) -> Recent:
+        """What to decide on: the MAC's past, or a boot that begins with this packet (kept only when it is answered).
+
+        After the script stage no loader asks DHCP again: a DISCOVER then means that the machine started anew.
+        """
+        recent = self.recent(request.mac)
+        if recent is None or now - recent.last > self.config.boot.silence_seconds:
+            return self._begin(now, recent)
+        if request.message == dhcp.DISCOVER and _ORDER[recent.stage] >= _ORDER[Stage.SCRIPT]:
+            return self._begin(now, recent)
+        return recent
+
+    def _begin(self, now: float, before: Recent | None = None) -> Recent:
+        """A new boot; the style that the firmware took last time is kept, and so is a loader that goes in circles."""
+        boot = self._random(8).hex()
+        if before is None:
+            return Recent(boot, now, now)
+        return Recent(boot, now, now, style=before.style, loader=before.loader, loader_cycles=before.loader_cycles)
+
+    def seal(self, recent: Recent, mac: Mac, image: str, revision: int) -> str:
+        """The token of this boot, binding an image (its digest, "" for none) and an assignment's revision."""
+        return tokens.seal(self.key, Token(recent.boot, mac, tokens.image_prefix(image), revision))
+
+    def began(self, token: Token) -> bool:
+        """True if this token's boot has asked for its kernel: from then on its image is settled.
+
+        A boot that is not in memory (another server's, or before a restart) counts as settled.
+        """
+        recent = self.recent(token.mac)
+        return recent is None or recent.boot != token.boot or _ORDER[recent.stage] >= _ORDER[Stage.KERNEL]
+
+    # --- DHCP ---
+
+    def answered(
+        self, request: BootRequest, decision: Decision, recent: Recent, token: str, raw: bytes, peer: str, now: float
+    ) -> None:
+        """An answer went out; `recent` is what `before` gave, `raw` the client's packet."""
+        discover = request.message == dhcp.DISCOVER
+        trail = self._trail(request.mac, recent)
+        trail.recent = replace(
+            recent,
+            last=now,
+            token=token,
+            style=decision.style,
+            discovers=recent.discovers + 1 if discover else 0,
+        )
+        trail.offered = decision.loader
+        data = {
+            "style": decision.style,
+            "kind": decision.kind,
+            "port": str(request.port),
+            "uuid": request.uuid,
+            "arch": request.arch.goarch,
+            "packet": raw.hex(),
+        }
+        text = f"{decision.loader or 'script'} to {request.firmware}"
+        self._event(now, recent.boot, request.mac, "offer", Stage.OFFER, peer, text=text, data=data)
+
+    def ignored(self, request: BootRequest, decision: Decision, now: float) -> None:
+        """A machine that our policy leaves alone is still seen, once per silence."""
+        if now - self._ignored.get(request.mac, 0.0) < self.config.boot.silence_seconds:
+            return
+        self._ignored.remember(request.mac, now)
+        text = decision.reasons[-1].text if decision.reasons else ""
+        data = {"what": "ignored", "why": decision.why, "arch": request.arch.goarch, "uuid": request.uuid}
+        self._event(now, "", request.mac, "note", text=text, data=data)
+
+    def addressed(self, mac: Mac, address: str) -> None:
+        """DHCP showed that this machine asks for, or has, this address."""
+        if address and address != "0.0.0.0":
+            self._by_ip.remember(address, mac)
+
+    def system_heard(self, mac: Mac, address: str, now: float) -> None:
+        """A DHCP request without a word of PXE: the system of a boot whose initrd was sent a moment ago."""
+        recent = self.recent(mac)
+        if recent is None or recent.stage is not Stage.INITRD or now - recent.last > self.config.boot.stuck_seconds:
+            return
+        self._reach(mac, recent.boot, Stage.NETWORK, now)
+        self._event(now, recent.boot, mac, "network", Stage.NETWORK, address, data={"ip": address})
+
+    # --- transfers ---
+
+    def sent(self, mac: Mac, boot: str, file: File, delivery: Delivery, now: float) -> None:
+        """A file went out whole. `boot` "" means the MAC's current one (TFTP has no token)."""
+        trail = self._trails.get(mac)
+        boot = boot or (trail.recent.boot if trail is not None else "")
+        data = {}
+        if file == "loader":
+            if trail is not None and trail.offered and PurePosixPath(delivery.name).name != trail.offered:
+                self._delivered(mac, boot, "note", None, delivery, now, {"what": "file", "file": delivery.name})
+                return
+            if trail is not None and trail.recent.boot == boot:
+                cycles = trail.recent.loader_cycles + 1
+                trail.recent = replace(
+                    trail.recent, loader=delivery.name, loader_at=now, loader_cycles=cycles, discovers=0
+                )
+            data = {"loader": delivery.name}
+        self._reach(mac, boot, Stage(file), now)
+        self._delivered(mac, boot, file, Stage(file), delivery, now, data)
+
+    def asked(self, token: Token, file: File, now: float) -> None:
+        """The first byte of a file is on its way. From the kernel's on, the boot's image is settled."""
+        self._reach(token.mac, token.boot, Stage.KERNEL if file == "kernel" else None, now)
+
+    def stopped(self, mac: Mac, boot: str, file: File, delivery: Delivery, now: float) -> None:
+        """A transfer ended early."""
+        recent = self.recent(mac)
+        boot = boot or (recent.boot if recent is not None else "")
+        data = {"what": "stopped", "file": file, "name": delivery.name, "size": str(delivery.size)}
+        self._delivered(mac, boot, "note", None, delivery, now, data)
+
+    def _delivered(
+        self, mac: Mac, boot: str, kind: str, stage: Stage | None, what: Delivery, now: float, data: Mapping[str, str]
+    ) -> None:
+        text = what.why or what.name
+        self.emit(Event(now, kind, mac, boot, stage, what.peer, what.bytes, what.seconds, text, data))
+
+    # --- scripts and the booted system ---
+
+    def enter(self, mac: Mac, now: float) -> Recent:
+        """The current boot of a MAC that asks for a script without a token; begins one if there is none."""
+        recent = self.recent(mac)
+        if recent is None or now - recent.last > self.config.boot.silence_seconds:
+            recent = self._begin(now, recent)
+            self._trail(mac, recent)
+        return recent
+
+    def script(
+        self, token: Token, action: str, peer: str, now: float, *, text: str = "", data: Mapping[str, str] | None = None
+    ) -> None:
+        """A script was given; `action` is entry or what the profile says. Repeats of waiting are thinned out."""
+        self.addressed(token.mac, peer)
+        trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now)
+        if trail is not None:
+            trail.recent = replace(trail.recent, script_at=now, loader_cycles=0, discovers=0)
+            pause = min(WAIT_NOTE, self.config.boot.stuck_seconds / 3)
+            if action == trail.action and action in ("wait", "refuse") and now - trail.noted < pause:
+                return
+            if action == "entry" and trail.action in ("wait", "refuse"):
+                return  # the two steps of asking again
+            trail.action, trail.noted = action, now
+        more = {**(data or {}), "action": action}
+        if action == "local":
+            more["result"] = Result.LOCAL.value
+        self._event(now, token.boot, token.mac, "script", Stage.SCRIPT, peer, text=text, data=more)
+
+    def reported(self, token: Token, stage: Stage, peer: str, now: float, data: Mapping[str, str], text: str) -> None:
+        """The booted system says how far it is."""
+        self._reach(token.mac, token.boot, stage, now)
+        self._event(now, token.boot, token.mac, stage.value, stage, peer, text=text, data=data)
+
+    def said(self, token: Token, kind: str, peer: str, now: float, text: str, data: Mapping[str, str]) -> None:
+        """The booted system sends a log, a cause or a note."""
+        self._reach(token.mac, token.boot, None, now)
+        self._event(now, token.boot, token.mac, kind, None, peer, text=text, data=data)
+
+    # --- inside ---
+
+    def _trail(self, mac: Mac, recent: Recent) -> _Trail:
+        trail = self._trails.get(mac)
+        if trail is None or trail.recent.boot != recent.boot:
+            trail = _Trail(recent)
+        self._trails.remember(mac, trail)
+        return trail
+
+    def _reach(self, mac: Mac, boot: str, stage: Stage | None, now: float) -> _Trail | None:
+        """Note life of this boot, and a stage if it goes further. None when the MAC is at another boot already."""
+        trail = self._trails.get(mac)
+        if trail is None:
+            if not boot:
+                return None
+            trail = self._trail(mac, Recent(boot, now, now))  # begun by another server, or before a restart
+        if trail.recent.boot != boot:
+            return None
+        further = stage is not None and _ORDER[stage] > _ORDER[trail.recent.stage]
+        trail.recent = replace(trail.recent, last=now, stage=(further and stage) or trail.recent.stage)
+        self._trails.move_to_end(mac)
+        return trail
+
+    def _event(
+        self,
+        now: float,
+        boot: str,
+        mac: Mac,
+        kind: str,
+        stage: Stage | None = None,
+        peer: str = "",
+        count: int = 0,
+        seconds: float = 0.0,
+        text: str = "",
+        data: Mapping[str, str] | None = None,
+    ) -> None:
+        kept = {key: value for key, value in (data or {}).items() if value}
+        self.emit(Event(now, kind, mac, boot, stage, peer, count, seconds, text, kept))

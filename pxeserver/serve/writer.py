@@ -1,0 +1,90 @@
+"""Events on their way to the fleet: a bounded queue and one thread. A full disk or a locked database delays nobody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from pxeserver.errors import PxeServerError
+from pxeserver.model import Event
+
+log = logging.getLogger("pxeserver.record")
+
+QUEUE_MAX = 20_000
+BATCH_MAX = 2_000
+INTERVAL = 0.1  # seconds that events gather for one transaction
+RETRY_FIRST, RETRY_MAX = 0.2, 5.0
+
+
+class Writer:
+    """`put` never waits; `record` is called in the writer's own thread and again until it succeeds."""
+
+    def __init__(self, record: Callable[[Sequence[Event]], None], *, maximum: int = QUEUE_MAX) -> None:
+        self._record = record
+        self._maximum = maximum
+        self._queue: deque[Event] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self.dropped = 0
+        self.written = 0
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Queue an event; when the queue is full the newest is dropped and counted: how a boot began matters most."""
+        with self._lock:
+            if len(self._queue) >= self._maximum:
+                self.dropped += 1
+                return
+            self._queue.append(event)
+        self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def close(self, within: float = 3.0) -> None:
+        """Write what is queued, for at most `within` seconds."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(within)
+
+    def _run(self) -> None:
+        pause, told = 0.0, False
+        while True:
+            if pause:
+                self._stopping.wait(pause)
+            else:
+                self._wake.wait()
+                self._stopping.wait(INTERVAL)
+            with self._lock:
+                self._wake.clear()
+                batch = [self._queue[i] for i in range(min(len(self._queue), BATCH_MAX))]
+            if not batch and self._stopping.is_set():
+                return
+            try:
+                if batch:
+                    self._record(batch)
+            except PxeServerError as error:
+                if not told:
+                    log.warning("events wait, the database cannot take them now: %s", error)
+                told = True
+                if self._stopping.is_set():
+                    return
+                pause = min(pause * 2 or RETRY_FIRST, RETRY_MAX)
+                continue
+            except Exception:
+                log.exception("%d events lost: the database refuses them", len(batch))
+                self.dropped += len(batch)
+            if told:
+                log.warning("events are written again")
+            pause, told = 0.0, False
+            self.written += len(batch)
+            with self._lock:
+                for _ in batch:
+                    self._queue.popleft()
+                if self._queue:
+                    self._wake.set()
