@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 from pxeserver import __version__
 from pxeserver.config import Config
-from pxeserver.fleet import record, rows, view
+from pxeserver.errors import NotFound
+from pxeserver.fleet import assign, boots, explain, listing, machines, record, report, rows, specs, view
 from pxeserver.fleet.database import Database, open_database
+from pxeserver.fleet.evidence import Evidence
 from pxeserver.fleet.find import find
 from pxeserver.fleet.prune import prune
 from pxeserver.fleet.tables import MetaRow
-from pxeserver.fleet.values import Status
+from pxeserver.fleet.values import (
+    AssignOrder,
+    BootDetail,
+    BootRecord,
+    Change,
+    Diff,
+    EventRecord,
+    ExplainOrder,
+    Explanation,
+    MachineDetail,
+    MachineEdit,
+    MachineRow,
+    Rendering,
+    SpecInfo,
+    Status,
+)
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
+from pxeserver.mac import looks_like_mac
 from pxeserver.model import Digest, Event, FleetView, Image, Machine
 
 PRUNE_SECONDS = 3600
@@ -37,6 +57,7 @@ class Fleet:
         self._image_moves = 0
         self._view: FleetView | None = None
         self._pruned = 0.0
+        self._evidence = Evidence()
 
     def close(self) -> None:
         self.database.close()
@@ -55,7 +76,7 @@ class Fleet:
         with self.database.read() as conn:
             generation = rows.generation(conn) + self._image_moves
             if self._view is None or self._view.generation != generation:
-                self._view = view.read(conn, images, self.config, generation)
+                self._view = view.read(conn, images, self.config, generation, self.clock())
             return self._view
 
     def images(self) -> tuple[Image, ...]:
@@ -98,7 +119,7 @@ class Fleet:
             if now - self._pruned > PRUNE_SECONDS and prune(conn, now - self.config.boot.keep_days * 86400):
                 self._pruned = now
 
-    # --- machines ---
+    # --- reading ---
 
     def status(self) -> Status:
         """Who this is; cheap."""
@@ -108,6 +129,145 @@ class Fleet:
     def find(self, text: str) -> Machine:
         """The one machine that `text` means; see find.py."""
         return find(text, self.view().machines.values())
+
+    def machines(self, *, known: bool | None = None) -> tuple[MachineRow, ...]:
+        """All machines with assignment, state and latest boot; `known` leaves the others out."""
+        view = self.view()
+        with self.database.read() as conn:
+            found = listing.machine_rows(conn, view, self.config, self._evidence, self.clock())
+        return tuple(row for row in found if known is None or row.known is known)
+
+    def show(self, target: str) -> MachineDetail:
+        """Everything about one machine."""
+        machine, view = self.find(target), self.view()
+        with self.database.read() as conn:
+            return listing.detail(conn, machine, view, self.config, self._evidence, self.clock())
+
+    def boots(self, target: str | None = None, *, limit: int = 50) -> tuple[BootRecord, ...]:
+        """Boots, newest first, of one machine or of all."""
+        machine = None if target is None else self.find(target).id
+        view, now = self.view(), self.clock()
+        with self.database.read() as conn:
+            found = boots.newest(conn, now, self.config.boot.stuck_seconds, machine=machine, limit=limit)
+            return self._evidence.judge(conn, found, view, now)
+
+    def boot(self, boot: str) -> BootDetail:
+        """A boot by the beginning of its id, with its events."""
+        view, now = self.view(), self.clock()
+        with self.database.read() as conn:
+            found = boots.one(conn, boot, now, self.config.boot.stuck_seconds)
+            (judged,) = self._evidence.judge(conn, [found], view, now)
+            return BootDetail(judged, boots.events(conn, boot=found.id))
+
+    def events(
+        self, target: str | None = None, *, boot: str = "", after: int = 0, limit: int = 200
+    ) -> tuple[EventRecord, ...]:
+        """The last events, or the first ones after the event numbered `after`; oldest first either way."""
+        macs = None if target is None else self.find(target).macs
+        with self.database.read() as conn:
+            return boots.events(conn, boot=boot, macs=macs, after=after, limit=limit)
+
+    def specs(self) -> tuple[SpecInfo, ...]:
+        """Every spec that can be named, with its newest build."""
+        return specs.list_specs(specs.spec_files(self.config), self.images(), self.view().newest)
+
+    def render(self, target: str, what: str) -> Rendering:
+        """The machine's `script` or `cmdline` as it would be now."""
+        return explain.render(self, target, what)
+
+    def explain(self, target: str, order: ExplainOrder) -> Explanation:
+        """The decision on a recorded or made-up packet of this machine, or of a MAC never heard of."""
+        return explain.explain(self, target, order)
+
+    # --- writing ---
+
+    def add_machine(self, edit: MachineEdit) -> Change:
+        """A new machine; an unknown one of these MACs becomes it."""
+        with self.database.write() as conn:
+            machine = machines.add(conn, edit, self.clock(), self.config)
+        diffs = machines.diffs(Machine(machine.id, "", (), known=False), machine)
+        return self._report(machine, diffs, shlex.join(["pxeserver", "machines", "rm", machine.name or machine.mac]))
+
+    def set_machine(self, target: str, edit: MachineEdit) -> Change:
+        """Change a machine; it is a known one from then on."""
+        before = self.find(target)
+        with self.database.write() as conn:
+            machine, diffs = machines.change(conn, before.id, edit, self.config)
+        return self._report(machine, diffs, report.undo_edit(before, machine))
+
+    def remove_machine(self, target: str) -> Change:
+        """Forget a machine, its MACs and assignments. Its boots stay; on its next boot it is an unknown one."""
+        machine = self.find(target)
+        with self.database.write() as conn:
+            given = rows.assignments(conn, [machine.id]).get(machine.id)
+            machines.remove(conn, machine.id)
+        return report.removed(machine, given)
+
+    def pin(self, target: str, *, style: str | None = None, loader: str | None = None) -> Change:
+        """Override style or loader of the answers; None leaves one alone, "" takes its pin away."""
+        before = self.find(target)
+        after = machines.pinned(before, style, loader, self.config)
+        with self.database.write() as conn:
+            machine = machines.present(conn, before.id)
+            after = replace(machine, known=True, pin=after.pin)
+            machines.write(conn, after)
+        return self._report(after, machines.diffs(before, after), report.undo_pin(before, after))
+
+    def assign(self, targets: Sequence[str], order: AssignOrder) -> tuple[Change, ...]:
+        """Give all `targets` an image, or none of them. A MAC never heard of becomes a machine."""
+        image = specs.chosen(order.what, follow=order.follow, catalogue=self.catalogue, config=self.config)
+        view = self.view()
+        given = []
+        with self.database.write() as conn:
+            for target in dict.fromkeys(targets):
+                machine = self._target(conn, target)
+                after, before = assign.assign(conn, machine, image, order, self.clock())
+                assign.check(machine, after, image, view, self.config)
+                given.append((machine, before, after))
+        return tuple(
+            self._report(
+                machine,
+                assign.diff(before, after),
+                "" if before is after else report.undo_assignment(machine, before),
+                assign.warnings(machine, image),
+            )
+            for machine, before, after in given
+        )
+
+    def unassign(self, targets: Sequence[str]) -> tuple[Change, ...]:
+        """Take the assignments of all `targets` away."""
+        found = [self.find(target) for target in dict.fromkeys(targets)]
+        with self.database.write() as conn:
+            taken = [(machine, assign.unassign(conn, machine, self.clock())) for machine in found]
+        return tuple(
+            self._report(machine, assign.diff(before, None), report.undo_assignment(machine, before) if before else "")
+            for machine, before in taken
+        )
+
+    def _target(self, conn: Connection, text: str) -> Machine:
+        """The machine to assign to; a MAC that nobody has makes a new one."""
+        try:
+            ident = self.find(text).id
+        except NotFound:
+            if not looks_like_mac(text):
+                raise
+            return machines.add(conn, MachineEdit(macs=(text,)), self.clock(), self.config)
+        return machines.adopt(conn, ident)
+
+    def _report(self, machine: Machine, diffs: tuple[Diff, ...], undo: str, warnings: tuple[str, ...] = ()) -> Change:
+        view, now = self.view(), self.clock()
+        with self.database.read() as conn:
+            latest = boots.newest(conn, now, self.config.boot.stuck_seconds, machine=machine.id, limit=1)
+        return report.change(
+            machine,
+            diffs,
+            undo,
+            view=view,
+            boot=latest[0] if latest else None,
+            config=self.config,
+            now=now,
+            warnings=warnings,
+        )
 
 
 def open_fleet(config: Config, clock: Callable[[], float] = time.time) -> Fleet:

@@ -47,7 +47,7 @@ _V1: Step = (
         id TEXT PRIMARY KEY, machine {ref} REFERENCES machine (id) ON DELETE SET NULL, mac TEXT NOT NULL,
         image TEXT NOT NULL, spec TEXT NOT NULL, revision INTEGER NOT NULL, style TEXT NOT NULL, loader TEXT NOT NULL,
         started {float} NOT NULL, last {float} NOT NULL, moved {float} NOT NULL, ended {float} NOT NULL,
-        stage TEXT NOT NULL, stages JSON NOT NULL, counts JSON NOT NULL, result TEXT NOT NULL, cause JSON)""",
+        stage TEXT NOT NULL, stages JSON NOT NULL, counts JSON NOT NULL, result TEXT NOT NULL)""",
     "CREATE INDEX boot_machine ON boot (machine, started)",
     "CREATE INDEX boot_started ON boot (started)",
     """CREATE TABLE event (

@@ -19,8 +19,8 @@ from pxeserver.model import STAGES, Digest, Event, Result, Stage
 
 CHUNK = 400  # events per round of queries; well under SQLite's number of parameters
 TEXT_MAX = 64 * 1024
-KEEP_STAGE, KEEP_OTHER = 50, 1000  # rows per boot and kind; after that the newest one is replaced
-FACTS = ("uuid", "serial", "manufacturer", "product", "firmware")
+KEEP_STAGE, KEEP_OTHER = 10, 1000  # rows per boot and kind; after that the newest one is replaced
+FACTS = ("uuid", "serial", "manufacturer", "product", "firmware", "ipxe")
 _BOOT = cast(Table, BootRow.__table__)
 _MACHINE = cast(Table, MachineRecord.__table__)
 _ORDER = {stage: n for n, stage in enumerate(STAGES)}
@@ -135,10 +135,8 @@ class _Batch:
             boot["stages"] = {**boot["stages"], event.stage: _stage(boot["stages"].get(event.stage), event)}
             if boot["stage"] == "" or _ORDER[event.stage] > _ORDER[Stage(boot["stage"])]:
                 boot["stage"], boot["moved"] = str(event.stage), event.at
-        if event.kind == "cause" and data.get("cause"):
-            boot["cause"] = {"slug": clean(data["cause"], 60), "text": clean(event.text, 500)}
         if event.stage is Stage.UP:  # "up" wins over everything said before
-            boot["result"], boot["ended"], boot["cause"] = Result.UP, event.at, None
+            boot["result"], boot["ended"] = Result.UP, event.at
         elif data.get("result") in tuple(Result) and boot["result"] == Result.OPEN:
             boot["result"], boot["ended"] = data["result"], event.at
 
@@ -206,7 +204,6 @@ def _new_boot(event: Event, host: _Host | None) -> dict[str, Any]:
         "stages": {},
         "counts": {},
         "result": str(Result.OPEN),
-        "cause": None,
     }
 
 

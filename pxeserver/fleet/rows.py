@@ -71,6 +71,14 @@ def assignments(conn: Connection, ids: Iterable[int] | None = None) -> dict[int,
     return {row.machine: assignment(row) for row in conn.execute(query)}
 
 
+def past(conn: Connection, since: float) -> dict[int, tuple[Assignment, ...]]:
+    """Assignments that ended after `since` (Unix seconds) by machine id, newest first."""
+    out: defaultdict[int, tuple[Assignment, ...]] = defaultdict(tuple)
+    for row in conn.execute(select(_ASSIGNMENT).where(_ASSIGNMENT.c.ended > since).order_by(_ASSIGNMENT.c.id.desc())):
+        out[row.machine] += (assignment(row),)
+    return dict(out)
+
+
 def history(conn: Connection, ident: int, limit: int = 50) -> list[tuple[Assignment, float]]:
     """All assignments of a machine and when they ended (0 = in force), newest first."""
     query: Select[Any] = (

@@ -95,7 +95,6 @@ class BootRow(Base):
     stages: Mapped[dict[str, Any]]
     counts: Mapped[dict[str, Any]]
     result: Mapped[str]
-    cause: Mapped[dict[str, Any] | None] = mapped_column(JSON)
 
 
 class EventRow(Base):

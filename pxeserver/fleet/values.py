@@ -189,14 +189,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class MachineEdit:
-    """Changes to a machine; None leaves a field alone. Maps and lists replace the whole field."""
+    """Changes to a machine; None leaves a field alone, a list replaces the whole field.
+
+    In `labels` and `vars` a key with None goes away and keys not named stay, unless `whole` says that this is all.
+    """
 
     name: str | None = None
     macs: tuple[str, ...] | None = None  # any spelling
-    labels: Mapping[str, str] | None = None
-    vars: Mapping[str, str] | None = None
+    labels: Mapping[str, str | None] | None = None
+    vars: Mapping[str, str | None] | None = None
     cmdline: tuple[str, ...] | None = None
     template: str | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ from pxeserver.config import Config
 from pxeserver.fleet import rows
 from pxeserver.model import FleetView, Image
 
+PAST_SECONDS = 3600  # how long a boot under way may need the assignment that it began with
 
-def read(conn: Connection, images: Iterable[Image], config: Config, generation: int) -> FleetView:
+
+def read(conn: Connection, images: Iterable[Image], config: Config, generation: int, now: float) -> FleetView:
     """The view at this transaction's moment; `images` newest first, as the catalogue lists them."""
     machines = {ident: found.machine for ident, found in rows.stored(conn).items()}
     built = tuple(images)
@@ -20,6 +22,7 @@ def read(conn: Connection, images: Iterable[Image], config: Config, generation: 
         machines=machines,
         by_mac={mac: ident for ident, machine in machines.items() for mac in machine.macs},
         assignments=rows.assignments(conn),
+        past=rows.past(conn, now - PAST_SECONDS),
         images={image.digest: image for image in built},
         newest=newest(built),
         policy=config.dhcp.unknown,
