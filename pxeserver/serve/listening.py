@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from pxeserver.errors import Refused, UsageError
-from pxeserver.serve.ports import port_taken
+from pxeserver.local.ports import port_taken
 
 _BACKLOG = 4096  # a rack that powers on at once; the kernel clamps it to net.core.somaxconn
 

@@ -8,7 +8,7 @@ import struct
 from typing import NamedTuple
 
 from pxeserver.errors import Refused, UsageError
-from pxeserver.serve.ports import port_taken
+from pxeserver.local.ports import port_taken
 
 IP_PKTINFO = 8
 SO_RCVBUFFORCE = 33
