@@ -44,7 +44,7 @@ class Server(Section):
 
 
 class Dhcp(Section):
-    mode: Literal["proxy", "off"] = "proxy"
+    mode: Literal["proxy", "raw", "off"] = "proxy"  # raw: as proxy, without taking port 67
     port: Port = 67
     pxe_port: Port = 4011
     unknown: Policy = Field(default=Policy.WAIT, strict=False)

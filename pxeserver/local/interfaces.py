@@ -99,11 +99,8 @@ def serving(found: Mapping[int, Interface], names: Sequence[str]) -> list[Interf
     return [i for i in found.values() if i.up and not i.loopback]
 
 
-def own_address(interface: Interface, *, asked: str = "", relay: str = "", advertise: str = "auto") -> str:
-    """The address of ours to tell a machine: `advertise` if it is set, the one in the relay's subnet, the one that was
-    asked by unicast, the interface's primary one; "" when it has none."""
-    if advertise != "auto":
-        return advertise
+def own_address(interface: Interface, *, asked: str = "", relay: str = "") -> str:
+    """The one in the relay's subnet, the one that was asked by unicast, the primary one; "" when there is none."""
     if relay:
         gateway = ipaddress.IPv4Address(relay)
         for address in interface.addresses:

@@ -1,0 +1,186 @@
+"""The proxyDHCP listeners: sockets on 67 and 4011, one packet at a time through parse, decide, answer.
+
+Nothing is decided here. Whatever makes no sense is counted and dropped; who is not booting from the network is only
+heard: its address, and that a booted system shows up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pxeserver.boot.answer import NOWHERE, Arrival, Reply, answer, boot_url
+from pxeserver.boot.decide import BootRequest, decide, request_of
+from pxeserver.boot.request import mac_of
+from pxeserver.errors import Refused
+from pxeserver.serve import udp
+from pxeserver.serve.rawdhcp import RawChannel
+from pxeserver.serve.recorder import Recorder
+from pxeserver.serve.site import Once, Site
+from pxeserver.wire import dhcp
+from pxeserver.wire.reader import WireError
+
+log = logging.getLogger("pxeserver.dhcp")
+
+_DRAIN = 64  # packets per turn of the loop
+_REQUESTED_IP = 50
+_SEEN = frozenset({"policy-ignore", "policy-local", "no-loader"})  # worth a note: this machine wanted something
+
+
+class Channel(Protocol):
+    """A port that datagrams come in by and leave from."""
+
+    port: int
+    sock: socket.socket
+
+    def receive(self) -> udp.Datagram | None: ...
+    def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool: ...
+
+
+class UdpChannel:
+    """An ordinary bound socket."""
+
+    def __init__(self, port: int, device: str = "") -> None:
+        self.sock = udp.listen(port, what="dhcp", device=device, share=True)
+        self.port = port
+
+    def receive(self) -> udp.Datagram | None:
+        return udp.receive(self.sock)
+
+    def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
+        return udp.send(self.sock, data, peer, ifindex, own)
+
+
+def open_channels(site: Site) -> list[Channel]:
+    """The listeners that the configuration asks for; one per named interface, so that other interfaces stay free.
+
+    Raises Refused("port-taken") and the like. In raw mode only port 67 is left to its holder, unless 4011 is taken too.
+    """
+    config = site.config.dhcp
+    if config.mode == "off":
+        return []
+    channels: list[Channel] = []
+    try:
+        for device in site.config.server.interfaces or ("",):
+            for port in (config.port, config.pxe_port):
+                if config.mode == "raw" and port == config.port:
+                    channels.append(RawChannel(port, device))
+                    continue
+                try:
+                    channels.append(UdpChannel(port, device))
+                except Refused:
+                    if config.mode != "raw":
+                        raise
+                    channels.append(RawChannel(port, device))
+    except BaseException:
+        for channel in channels:
+            channel.sock.close()
+        raise
+    return channels
+
+
+class DhcpServer:
+    """Answers what comes in by `channels`; they belong to the server from `start` on."""
+
+    def __init__(self, site: Site, recorder: Recorder, clock: Callable[[], float] = time.time) -> None:
+        self.counts: Counter[str] = Counter()
+        self._site = site
+        self._recorder = recorder
+        self._clock = clock
+        self._channels: list[Channel] = []
+        self._once = Once(log.warning)
+
+    def start(self, channels: Sequence[Channel]) -> None:
+        loop = asyncio.get_running_loop()
+        for channel in channels:
+            self._channels.append(channel)
+            loop.add_reader(channel.sock, self._readable, channel)
+
+    def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for channel in self._channels:
+            loop.remove_reader(channel.sock)
+            channel.sock.close()
+        self._channels.clear()
+
+    def _readable(self, channel: Channel) -> None:
+        for _ in range(_DRAIN):
+            arrived = channel.receive()
+            if arrived is None:
+                return
+            self.counts["received"] += 1
+            if not self._site.serves(arrived.ifindex):
+                self.counts["other-interface"] += 1
+                continue
+            try:
+                packet = dhcp.parse(arrived.data)
+            except WireError:
+                self.counts["malformed"] += 1
+                continue
+            if packet.op == dhcp.BOOTREQUEST:
+                self._packet(channel, arrived, packet)
+
+    def _packet(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet) -> None:
+        now = self._clock()
+        request = request_of(packet, channel.port)
+        mac = request.mac if request is not None else mac_of(packet)
+        address = _address_of(packet)
+        if mac is None:
+            self.counts["no-mac"] += 1
+            return
+        self._recorder.addressed(mac, address)
+        if request is not None:
+            self._request(channel, arrived, packet, request, now)
+        elif packet.message == dhcp.REQUEST:
+            self.counts["heard"] += 1
+            self._recorder.system_heard(mac, address, now)
+
+    def _request(
+        self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, request: BootRequest, now: float
+    ) -> None:
+        site, recorder = self._site, self._recorder
+        relay = packet.giaddr if packet.giaddr != NOWHERE else ""
+        own = site.own(arrived.ifindex, arrived.own, relay)
+        if not own:
+            self.counts["no-address"] += 1
+            self._once("no-address", f"{request.mac} not answered: the interface it came in by has no IPv4 address")
+            return
+        recent = recorder.before(request, now)
+        decision = decide(request, site.view, recent, site.config, now, site.quirks)
+        if decision.action == "ignore":
+            self.counts[f"ignored-{decision.why}"] += 1
+            if decision.why in _SEEN:
+                recorder.ignored(request, decision, now)
+            return
+        token = recorder.seal(recent, request.mac, decision.image, decision.revision)
+        arrival = Arrival(own, arrived.ifindex, channel.port, *arrived.peer)
+        try:
+            reply = answer(packet, request, decision, arrival, boot_url(own, site.http_port, token))
+        except WireError as error:
+            self.counts["unanswerable"] += 1
+            self._once("unanswerable", f"no answer fits {request.mac}: {error}")
+            return
+        if self._send(channel, arrived, reply, relay):
+            self.counts["answered"] += 1
+            recorder.answered(request, decision, recent, token, arrived.data, reply.address, now)
+        else:
+            self.counts["unsent"] += 1
+            self._once("unsent", f"the answer to {request.mac} could not be sent to {reply.address}")
+
+    def _send(self, channel: Channel, arrived: udp.Datagram, reply: Reply, relay: str) -> bool:
+        """Out of the arrival interface; a relay is reached by the routing table."""
+        source = self._site.source(arrived.ifindex, arrived.own, relay)
+        return channel.send(reply.payload, (reply.address, reply.port), 0 if relay else arrived.ifindex, source)
+
+
+def _address_of(packet: dhcp.Packet) -> str:
+    """The address that the client has, or asks its DHCP server for; "" if it shows none."""
+    if packet.ciaddr != NOWHERE:
+        return packet.ciaddr
+    wanted = packet.option(_REQUESTED_IP) if packet.message == dhcp.REQUEST else None
+    return socket.inet_ntoa(wanted) if wanted is not None and len(wanted) == 4 else ""

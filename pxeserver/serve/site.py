@@ -1,0 +1,77 @@
+"""What every listener of the boot process looks at: configuration, fleet and interfaces as they are now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pxeserver.boot.quirks import Quirks
+from pxeserver.config import Config
+from pxeserver.local.interfaces import Interface, own_address, serving
+from pxeserver.model import Digest, FleetView, Machine
+
+log = logging.getLogger("pxeserver.boot")
+
+
+@dataclass
+class Site:
+    """Lives on the loop; its values are immutable and replaced whole."""
+
+    config: Config
+    quirks: Quirks
+    view: FleetView = field(default_factory=FleetView)
+    interfaces: Mapping[int, Interface] = field(default_factory=dict)
+    http_port: int = 0  # the real one, where the configuration says 0
+    blobs: Mapping[Digest, Literal["kernel", "initrd"]] = field(default_factory=dict)
+
+    def see(self, view: FleetView) -> None:
+        """Decide on this view from now on; only its images' files are served."""
+        self.view = view
+        kernels = {image.kernel.digest: "kernel" for image in view.images.values()}
+        initrds = {image.initrd.digest: "initrd" for image in view.images.values()}
+        self.blobs = {**kernels, **initrds}  # type: ignore[dict-item]
+
+    def serves(self, ifindex: int) -> bool:
+        """True for an interface that we answer on."""
+        interface = self.interfaces.get(ifindex)
+        return interface is not None and bool(serving({ifindex: interface}, self.config.server.interfaces))
+
+    def source(self, ifindex: int, asked: str = "", relay: str = "") -> str:
+        """The address of ours to answer from, for what came in by this interface; "" if there is none."""
+        interface = self.interfaces.get(ifindex)
+        return own_address(interface, asked=asked, relay=relay) if interface is not None else ""
+
+    def own(self, ifindex: int, asked: str = "", relay: str = "") -> str:
+        """The address of ours to give to a machine that came in by this interface; "" if there is none."""
+        advertise = self.config.server.advertise
+        return self.source(ifindex, asked, relay) if advertise == "auto" else advertise
+
+    def base_url(self, own: str) -> str:
+        """`http://ADDR:PORT` as the machine that reached us at `own` should use it."""
+        advertise = self.config.server.advertise
+        return f"http://{own if advertise == 'auto' else advertise}:{self.http_port}"
+
+    @property
+    def templates(self) -> tuple[Path, ...]:
+        return tuple(Path(folder) for folder in self.config.images.templates)
+
+    def machine(self, *macs: str) -> Machine | None:
+        """The first known machine with one of these MACs, else the first that was ever seen."""
+        found = [machine for mac in macs if (machine := self.view.machine(mac)) is not None]
+        return next((machine for machine in found if machine.known), found[0] if found else None)
+
+
+class Once:
+    """Says each kind of trouble once, however many packets show it."""
+
+    def __init__(self, say: Callable[[str], None] = log.warning) -> None:
+        self._say = say
+        self._said: set[str] = set()
+
+    def __call__(self, kind: str, text: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            self._say(text)
