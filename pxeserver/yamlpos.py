@@ -44,8 +44,9 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader with Go's scalar rules."""
 
 
+_TAG = "tag:yaml.org,2002:"
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-_INT = re.compile(r"^[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)$")
+_INT = re.compile(r"^[-+]?(?:0[bB][01_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)$")
 _FLOAT = re.compile(
     r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
@@ -54,58 +55,113 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, rx) for tag, rx in rules if tag.endswith((":null", ":merge"))]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_implicit_resolver(_TAG + "bool", _BOOL, list("tTfF"))
+_Loader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
+_Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+0123456789."))
 
 
-def _go_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+def _go_int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
     text = str(loader.construct_scalar(node)).replace("_", "")
-    sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
-    if digits[:2].lower() in ("0x", "0o", "0b"):
-        return sign * int(digits, 0)
-    if len(digits) > 1 and digits[0] == "0" and set(digits) <= set("01234567"):
-        return sign * int(digits, 8)
-    return sign * int(digits)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _go_int)
-
-
-def _build(loader: _Loader, node: yaml.Node, path: Path, doc: Document, depth: int) -> Any:
-    if depth > 200:
-        raise UsageError("yaml-too-deep", "nested more than 200 levels deep", where=doc.where(path[:3]))
-    doc.values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
-    if isinstance(node, yaml.MappingNode):
-        own = {k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode) and not k.tag.endswith(":merge")}
-        seen: set[Any] = set()
-        for k, _ in node.value:
-            if isinstance(k, yaml.ScalarNode) and not k.tag.endswith(":merge"):
-                if k.value in seen:
-                    at = Where(doc.file, k.start_mark.line + 1, k.start_mark.column + 1, k.value)
-                    raise UsageError("yaml-duplicate-key", f'key "{k.value}" is given twice', where=at)
-                seen.add(k.value)
-        loader.flatten_mapping(node)
-        out: dict[Any, Any] = {}
-        for k, v in node.value:
-            if not isinstance(k, yaml.ScalarNode):
-                at = Where(doc.file, k.start_mark.line + 1, k.start_mark.column + 1)
-                raise UsageError("yaml-bad-key", "a key must be plain text", where=at)
-            name = k.value
-            if name in out and name not in own:
-                continue  # merged maps: the first one given wins
-            out[name] = _build(loader, v, (*path, name), doc, depth + 1)
-            doc.keys[(*path, name)] = (k.start_mark.line + 1, k.start_mark.column + 1)
-        return out
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, v, (*path, i), doc, depth + 1) for i, v in enumerate(node.value)]
+    sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
     try:
-        value = loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError("yaml-bad-value", f"cannot read {node.value!r}: {error}", where=doc.where(path)) from None
-    if isinstance(value, str | int | float | bool | bytes | None):
+        if digits[:2].lower() in ("0x", "0o", "0b"):
+            return sign * int(digits, 0)
+        octal = len(digits) > 1 and digits[0] == "0" and set(digits) <= set("01234567")
+        return sign * int(digits, 8 if octal else 10)
+    except ValueError:
+        if _INT.match(node.value) and len(text) < 20:
+            return str(node.value)  # "0x_" looks like a number and is none
+        raise
+
+
+def _binary(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """Any bytes as text, the way os.fsdecode does it: a Go string holds them, and files are made of such text."""
+    return loader.construct_yaml_binary(node).decode("utf-8", "surrogateescape")
+
+
+_Loader.add_constructor(_TAG + "int", _go_int)
+_Loader.add_constructor(_TAG + "binary", _binary)
+_Loader.add_constructor(_TAG + "timestamp", lambda _, node: str(node.value))
+_Loader.add_multi_constructor("!", lambda _, __, node: str(node.value))  # own tags mean nothing: the text stays
+
+DEPTH_MAX = 200
+ALIAS_NODES_MAX = 100_000  # nodes reached through aliases; more is an attack ("billion laughs"), not a document
+
+
+class _Builder:
+    """Nodes -> plain data; notes where each one stands."""
+
+    def __init__(self, loader: _Loader, doc: Document) -> None:
+        self.loader, self.doc = loader, doc
+        self.seen: set[int] = set()
+        self.open: set[int] = set()
+        self.shared = 0
+
+    def build(self, node: yaml.Node, path: Path) -> Any:
+        self.doc.values[path] = place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, path)
+        at = Where(self.doc.file, *place)
+        if len(path) > DEPTH_MAX:
+            raise UsageError("yaml-too-deep", f"nested more than {DEPTH_MAX} levels deep", where=at)
+        if id(node) in self.open:
+            raise UsageError("yaml-alias", "an alias stands inside its own anchor", where=at)
+        if id(node) in self.seen:
+            self.shared += 1 + len(node.value)
+            if self.shared > ALIAS_NODES_MAX:
+                raise UsageError("yaml-alias", f"aliases repeat more than {ALIAS_NODES_MAX} nodes", where=at)
+        self.seen.add(id(node))
+        self.open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self.mapping(node, path)
+            return [self.build(v, (*path, i)) for i, v in enumerate(node.value)]
+        finally:
+            self.open.discard(id(node))
+
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        pairs = self.pairs(node, frozenset())
+        for name, (key, _) in pairs.items():
+            self.doc.keys[(*path, name)] = (key.start_mark.line + 1, key.start_mark.column + 1)
+        return {name: self.build(value, (*path, name)) for name, (_, value) in pairs.items()}
+
+    def pairs(self, node: yaml.MappingNode, inside: frozenset[int]) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        """Key text -> (key, value); own keys win over merged ones, and of merged maps the first one given."""
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: list[yaml.Node] = []
+        for key, value in node.value:
+            at = Where(self.doc.file, key.start_mark.line + 1, key.start_mark.column + 1)
+            if key.tag == _TAG + "merge":
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+                continue
+            if not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
+                hint = "put it in quotes" if isinstance(key, yaml.ScalarNode) else ""
+                raise UsageError("yaml-bad-key", "a key must be text", hint=hint, where=at)
+            if key.value in own:
+                at = Where(at.file, at.line, at.column, key.value)
+                raise UsageError("yaml-duplicate-key", f'key "{key.value}" is given twice', where=at)
+            own[key.value] = (key, value)
+        for other in merged:
+            at = Where(self.doc.file, other.start_mark.line + 1, other.start_mark.column + 1, "<<")
+            if not isinstance(other, yaml.MappingNode):
+                raise UsageError("yaml-bad-merge", "<< takes a map, or a list of maps", where=at)
+            self.shared += len(other.value) + 1
+            if id(other) in inside or self.shared > ALIAS_NODES_MAX:
+                raise UsageError("yaml-alias", "<< merges a map into itself, or far too many", where=at)
+            for name, pair in self.pairs(other, inside | {id(node)}).items():
+                own.setdefault(name, pair)
+        return own
+
+    def scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        try:
+            value = self.loader.construct_object(node)
+            if isinstance(value, str) and not node.tag.endswith("binary"):
+                value.encode()  # "\ud800" is half a character
+        except (yaml.YAMLError, ValueError, LookupError) as error:
+            shown = node.value if len(node.value) < 60 else node.value[:60] + "..."
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UsageError("yaml-bad-value", f"cannot read {shown!r}: {text}", where=self.doc.where(path)) from None
         return value
-    return node.value  # timestamps and other tags stay text, as a Go string field reads them
 
 
 def parse(text: str | bytes, file: str = "") -> Document:
@@ -116,13 +172,15 @@ def parse(text: str | bytes, file: str = "") -> Document:
         loader = _Loader(text)
         node = loader.get_node() if loader.check_node() else None
         if node is not None:
-            doc.data = _build(loader, node, (), doc, 0)
+            doc.data = _Builder(loader, doc).build(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
         raise UsageError("yaml-syntax", f"not YAML: {error.problem or error.context}", where=at) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        first = str(error).splitlines()[0]
+    except RecursionError:
+        raise UsageError("yaml-too-deep", f"nested more than {DEPTH_MAX} levels deep", where=Where(file)) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError("yaml-syntax", f"not YAML: {first}", where=Where(file)) from None
     finally:
         if loader is not None:
@@ -153,26 +211,28 @@ def _shape(value: Any) -> str:
     return f"{kind} {value!r}" if isinstance(value, str | int | float) and len(repr(value)) < 60 else kind
 
 
+def _name(path: Path) -> str:
+    """The last key of `path` with the indexes behind it: "binds[1]"."""
+    last = max((i for i, p in enumerate(path) if isinstance(p, str)), default=-1)
+    shown = "".join(f"[{p}]" if isinstance(p, int) else p for p in path[max(last, 0) :])
+    return shown or "the document"
+
+
 def _known_keys(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys that the (nested) model at `path` accepts, by alias."""
+    """The keys that the (nested) model at `path` accepts, by alias; list indexes in `path` choose nothing."""
     kinds: list[Any] = [model]
     for part in path:
-        following: list[Any] = []
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                for name, info in kind.model_fields.items():
-                    if part in (name, info.alias):
-                        following.append(info.annotation)
-            else:
-                following.append(kind)
-        kinds = [leaf for k in following for leaf in _leaves(k)]
-    models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-    return [info.alias or name for m in models for name, info in m.model_fields.items()]
+        if isinstance(part, str):
+            fields = [(n, f) for m in kinds for n, f in m.model_fields.items()]
+            kinds = [leaf for name, info in fields if part == (info.alias or name) for leaf in _models(info.annotation)]
+    return [info.alias or name for m in kinds for name, info in m.model_fields.items()]
 
 
-def _leaves(kind: Any) -> list[Any]:
-    args = getattr(kind, "__args__", None)
-    return [leaf for a in args for leaf in _leaves(a)] if args else [kind]
+def _models(kind: Any) -> list[type[BaseModel]]:
+    """The models inside a type such as `tuple[Mount, ...] | None`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for inner in getattr(kind, "__args__", ()) for model in _models(inner)]
 
 
 def validate(model: type[M], doc: Document, *, slug: str, data: Any = None) -> M:
@@ -195,9 +255,9 @@ def validate(model: type[M], doc: Document, *, slug: str, data: Any = None) -> M
                 hint="" if nearest(str(path[-1]), keys) else "known keys here: " + ", ".join(sorted(keys)),
                 where=doc.where(path, key=True),
             ) from None
-        name = str(path[-1]) if path else "the document"
+        name = _name(path)
         if fault["type"] == "missing":
-            raise UsageError(f"{slug}-missing", f'"{name}" is required', where=doc.where(path[:-1])) from None
+            raise UsageError(f"{slug}-missing", f'"{name}" is required', where=doc.where(path)) from None
         if fault["type"] in _WORDS:
             text = f'"{name}" {_WORDS[fault["type"]]}, not {_shape(fault.get("input"))}'
             raise UsageError(f"{slug}-type", text, where=doc.where(path)) from None

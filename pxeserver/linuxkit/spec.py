@@ -58,8 +58,8 @@ class Kernel(Part):
 
 
 class IdMapping(Part):
-    host_id: Uint32 = Field(default=0, alias="hostID")
     container_id: Uint32 = Field(default=0, alias="containerID")
+    host_id: Uint32 = Field(default=0, alias="hostID")
     size: Uint32 = 0
 
 

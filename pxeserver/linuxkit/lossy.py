@@ -1,0 +1,80 @@
+"""Fields that LinuxKit checks and then loses: its loader looks for them under all-lower-case names.
+
+A strict build loses them too, anything else keeps them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pxeserver.linuxkit.spec import BlockIo, ContainerConfig, Cpu, IdMapping, Memory, Mount, Network, Resources
+
+C = TypeVar("C", bound=ContainerConfig)
+
+
+def drop(container: C) -> C:
+    """`container` as LinuxKit understands it."""
+    update: dict[str, Any] = {}
+    for name in ("uid_mappings", "gid_mappings"):
+        if getattr(container, name):
+            update[name] = _mappings(getattr(container, name))
+    if container.mounts:
+        update["mounts"] = tuple(_mount(m) for m in container.mounts)
+    if container.resources:
+        update["resources"] = _resources(container.resources)
+    if container.runtime and container.runtime.mounts:
+        mounts = tuple(_mount(m) for m in container.runtime.mounts)
+        update["runtime"] = container.runtime.model_copy(update={"mounts": mounts})
+    return container.model_copy(update=update)
+
+
+def lost(container: ContainerConfig) -> tuple[str, ...]:
+    """The keys of `container` that LinuxKit would drop, dotted, each once; additions beside a written list too."""
+    whole, kept = _leaves(container), _leaves(drop(container))
+    names = [name for name, value in whole.items() if kept.get(name) != value]
+    for name in ("capabilities", "binds"):
+        if getattr(container, name) is not None and getattr(container, f"{name}_add") is not None:
+            names.append(f"{name}.add")
+    return tuple(dict.fromkeys(names))
+
+
+def _leaves(container: ContainerConfig) -> dict[str, list[Any]]:
+    """Dotted key -> all values under it; the items of a list share their keys."""
+    found: dict[str, list[Any]] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{name}.{key}".lstrip("."))
+        elif isinstance(value, tuple) and value and isinstance(value[0], dict):
+            for item in value:
+                walk(item, name)
+        else:
+            found.setdefault(name, []).append(value)
+
+    walk(container.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True), "")
+    return found
+
+
+def _mappings(mappings: tuple[IdMapping, ...]) -> tuple[IdMapping, ...]:
+    return tuple(m.model_copy(update={"host_id": 0, "container_id": 0}) for m in mappings)
+
+
+def _mount(mount: Mount) -> Mount:
+    changed = {"uidmappings": _mappings(mount.uidmappings), "gidmappings": _mappings(mount.gidmappings)}
+    return mount.model_copy(update=changed)
+
+
+def _resources(given: Resources) -> Resources:
+    update: dict[str, Any] = {"hugepage_limits": ()}
+    if given.memory:
+        kept = {"limit", "reservation", "swap", "kernel", "swappiness"}
+        update["memory"] = Memory.model_construct(**given.memory.model_dump(include=kept))
+    if given.cpu:
+        kept = {"shares", "quota", "period", "cpus", "mems"}
+        update["cpu"] = Cpu.model_construct(**given.cpu.model_dump(include=kept))
+    if given.blockio:
+        update["blockio"] = BlockIo.model_construct(weight=given.blockio.weight)
+    if given.network:
+        update["network"] = Network.model_construct(priorities=given.network.priorities)
+    return given.model_copy(update=update)

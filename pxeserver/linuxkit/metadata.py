@@ -1,0 +1,140 @@
+"""The merged spec as a file inside the image: `files: [{path: ..., metadata: yaml}]`.
+
+The members and their order are LinuxKit's Go structures, as its YAML and JSON encoders print them: in YAML the parts
+of the runtime specification appear with every member under its all-lower-case name, in JSON without the empty ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pxeserver.linuxkit import gojson, goyaml, lossy, reference
+from pxeserver.linuxkit.limits import resources
+from pxeserver.linuxkit.mounts import mappings_json, mount_json
+from pxeserver.linuxkit.spec import (
+    SECTIONS,
+    BindNs,
+    ContainerConfig,
+    ContainerSpec,
+    Device,
+    FileSpec,
+    IdMapping,
+    Interface,
+    Mount,
+    Part,
+    Resources,
+    Runtime,
+    Spec,
+    VolumeSpec,
+)
+
+
+def render(spec: Spec, form: str, *, strict: bool = False) -> bytes:
+    """`spec` as "yaml" or "json", its references expanded but those of volumes.
+
+    Strict: without the fields that LinuxKit loses.
+    """
+    kernel = spec.kernel
+    body: dict[str, Any] = {
+        "kernel": {
+            "image": reference.expand(kernel.image) if kernel.image else "",
+            **_set({"cmdline": kernel.cmdline, "binary": kernel.binary}),
+            **_written({"tar": kernel.tar, "ucode": kernel.ucode}),
+        },
+        "init": [reference.expand(ref) for ref in spec.init],
+    }
+    for section in SECTIONS:
+        containers = getattr(spec, section)
+        body[section] = [_container(lossy.drop(c) if strict else c, form) for c in containers]
+    body["files"] = [_file(f) for f in spec.files]
+    body["volumes"] = [_volume(v) for v in spec.volumes]
+    if form == "yaml":
+        return goyaml.dumps(body)
+    return gojson.dumps({key: None if value == [] else value for key, value in body.items()})
+
+
+def _set(members: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in members.items() if v}
+
+
+def _written(members: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in members.items() if v is not None}
+
+
+def _container(container: ContainerSpec, form: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"name": container.name, "image": reference.expand(container.image)}
+    for name, info in ContainerConfig.model_fields.items():
+        value = getattr(container, name)
+        if value != info.default:
+            body[info.alias or name] = _value(value, form)
+    return body
+
+
+def _value(value: Any, form: str) -> Any:
+    if isinstance(value, tuple):
+        return [_value(v, form) for v in value]
+    if isinstance(value, dict):
+        return gojson.sorted_map(value) if form == "json" else goyaml.sorted_map(value)
+    if isinstance(value, Runtime):
+        return _runtime(value, form)
+    if isinstance(value, Resources):
+        return resources(value, ()) if form == "json" else _lower(value)
+    if isinstance(value, Mount):
+        return mount_json(value) if form == "json" else _lower(value)
+    if isinstance(value, IdMapping):
+        return mappings_json((value,))[0] if form == "json" else _lower(value)
+    if isinstance(value, Device):
+        node = {"path": value.path, "type": value.type, "major": value.major, "minor": value.minor}
+        return {**node, **_set({"mode": value.mode})}
+    if isinstance(value, Interface):
+        texts = _set({"name": value.name, "add": value.add, "peer": value.peer})
+        return {**texts, "createInRoot": value.create_in_root}
+    return value
+
+
+# Members of the Go structures that no spec can set, behind the ones it can; Go prints them too.
+_UNSETTABLE: dict[str, dict[str, Any]] = {
+    "Resources": {"rdma": {}, "unified": {}},
+    "Memory": {"usehierarchy": None, "checkbeforeupdate": None},
+    "Cpu": {"idle": None},
+}
+
+
+def _lower(part: Part) -> dict[str, Any]:
+    """Every member of a part of the runtime specification, the unset ones as null, [] or ""."""
+    body: dict[str, Any] = {}
+    for name, info in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, tuple):
+            value = [_lower(v) if isinstance(v, Part) else v for v in value]
+        body[(info.alias or name).lower()] = _lower(value) if isinstance(value, Part) else value
+        if name == "quota":
+            body["burst"] = None
+    return {**body, **_UNSETTABLE.get(type(part).__name__, {})}
+
+
+def _runtime(runtime: Runtime, form: str) -> dict[str, Any]:
+    names = ("cgroups", "mounts", "mkdir", "interfaces")
+    body = {name: _value(getattr(runtime, name), form) for name in names if getattr(runtime, name) is not None}
+    spaces = _written({name: getattr(runtime.bind_ns, name) for name in BindNs.model_fields})
+    if spaces or form == "json":
+        body["bindNS"] = spaces
+    return {**body, **_written({"namespace": runtime.namespace})}
+
+
+def _file(item: FileSpec) -> dict[str, Any]:
+    return {
+        "path": item.path,
+        "directory": item.directory,
+        **_set({"symlink": item.symlink}),
+        **_written({"contents": item.contents}),
+        **_set({"source": item.source, "metadata": item.metadata}),
+        "optional": item.optional,
+        **_set({"mode": item.mode}),
+        **_written({"uid": item.uid, "gid": item.gid}),
+    }
+
+
+def _volume(volume: VolumeSpec) -> dict[str, Any]:
+    rest = {"image": volume.image, "readonly": volume.readonly, "format": volume.format}
+    return {"name": volume.name, **_set({**rest, "platforms": list(volume.platforms)})}
