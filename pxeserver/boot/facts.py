@@ -17,7 +17,7 @@ _GOARCH = {"x86_64": "amd64", "arm64": "arm64", "arm32": "arm", "riscv64": "risc
 _FIRMWARE = {"pcbios": "bios", "efi": "efi"}
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _IPV4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
-_NO_MEMORY = ("", "0", "ffffffff")
+_RANGE = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ def parse(query: str) -> Facts | None:
     if len(query) > _QUERY_MAX:
         return None
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+        # iPXE leaves a plus sign alone ("1.0.0+git"), it means no space here
+        pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
     except ValueError:
         return None
     first: dict[str, str] = {}
@@ -61,12 +62,18 @@ def parse(query: str) -> Facts | None:
 
 
 def _memory(first: Mapping[str, str]) -> str:
-    """MiB as text, "" if unknown: iPXE's own setting, else the end of the first memory range that SMBIOS tells."""
+    """MiB as text, "" if unknown: iPXE's own setting, else the sum of the memory ranges of SMBIOS (type 19)."""
     memsize = first.get("memsize", "")
     if memsize.isdecimal() and 0 < int(memsize) < 1 << 31:
         return memsize
-    raw = first.get("smbios19", "").lower()
-    if raw in _NO_MEMORY or not re.fullmatch(r"[0-9a-f]{8}", raw):
-        return ""
-    kib = int.from_bytes(bytes.fromhex(raw), "little") + 1  # an ending address, inclusive, in KiB
+    kib = sum(_range_kib(first.get(name, "").lower()) for name in ("range0", "range1"))
     return str(kib // 1024) if kib >= 1024 else ""
+
+
+def _range_kib(raw: str) -> int:
+    """KiB of one memory range: two little-endian u32, the first and the last KiB (0xffffffff: told elsewhere)."""
+    if not _RANGE.fullmatch(raw):
+        return 0
+    data = bytes.fromhex(raw)
+    begin, end = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:], "little")
+    return 0 if 0xFFFFFFFF in (begin, end) else max(0, end + 1 - begin)
