@@ -15,10 +15,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pxeserver.errors import PxeServerError, UsageError
 from pxeserver.images import oci
+from pxeserver.images.entry import Readable
 from pxeserver.images.layout import Layout
 from pxeserver.images.oci import Descriptor
 from pxeserver.model import Blob
@@ -111,12 +112,18 @@ class Store(Layout):
         self._prepare()
         return BlobWriter(self)
 
-    def add_blob(self, stream: BinaryIO, *, expect: str = "") -> Blob:
+    def add_blob(self, stream: Readable, *, expect: str = "") -> Blob:
         """Copy a stream into the store; memory stays at one chunk."""
         with self.writer() as out:
             while chunk := stream.read(_CHUNK):
                 out.write(chunk)
             return out.commit(expect)
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Move a whole file on the store's own file system into it; the caller has checked that it has this digest."""
+        self._prepare()
+        path.chmod(0o644)
+        path.rename(self.blob_path(digest))
 
     def add_bytes(self, data: bytes, *, expect: str = "") -> Blob:
         return self.add_blob(io.BytesIO(data), expect=expect)

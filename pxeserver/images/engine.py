@@ -1,0 +1,131 @@
+"""A docker engine as the source of base images, through docker's SDK.
+
+An image is saved (not created and exported): that gives its layers, so the tree is the one that a registry would have
+given, with the engine's own additions left out. What was saved once is kept in a layout of its own, by image id.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pxeserver.errors import NotFound, PxeServerError, Unreachable, did_you_mean
+from pxeserver.images import oci, tarread
+from pxeserver.images.entry import FILE, SYMLINK, Readable
+from pxeserver.images.layers import BaseImage, base_image
+from pxeserver.images.layout import missing_platform
+from pxeserver.images.oci import Descriptor
+from pxeserver.images.progress import Progress
+from pxeserver.images.store import Store
+from pxeserver.model import Blob
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+class EngineSource:
+    name = "the docker engine"
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store, self._progress = store, progress
+        self._client: DockerClient | None = None
+
+    def names(self) -> Iterable[str]:
+        return [tag for image in self._docker().images.list() for tag in image.tags]
+
+    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+        """See `sources.Source`. `pull` lets the engine pull first. Raises Unreachable "docker-unreachable"."""
+        import docker.errors
+
+        engine = self._docker()
+        try:
+            if pull:
+                engine.images.pull(ref)
+            found = engine.images.get(ref)
+        except docker.errors.NotFound:
+            near = did_you_mean(ref, self.names())
+            raise NotFound(
+                "base-not-found", f'no base image "{ref}" in the docker engine{near}', hint=f"docker pull {ref}"
+            ) from None
+        except docker.errors.APIError as error:
+            raise Unreachable("docker-unreachable", f"the docker engine fails: {error.explanation}") from None
+        has = str(found.attrs.get("Architecture") or "")
+        if has != arch:
+            raise missing_platform(ref, arch, [has])
+        ident = str(found.id)
+        manifest = self._store.resolve(ident, arch)
+        if manifest is None:
+            size = int(found.attrs.get("Size") or 0)
+            manifest = self._saved(engine.api.get_image(ident), ident, arch, size, ref)
+        return base_image(self._store, ref, manifest)
+
+    def _docker(self) -> DockerClient:
+        if self._client is None:
+            import docker
+            import docker.errors
+
+            try:
+                self._client = docker.DockerClient(base_url=os.environ.get("DOCKER_HOST"), timeout=600)
+                self._client.ping()
+            except docker.errors.DockerException as error:
+                raise Unreachable(
+                    "docker-unreachable",
+                    f"no docker engine answers: {error}",
+                    hint="DOCKER_HOST names another one; without --docker and --source docker none is needed",
+                ) from None
+        return self._client
+
+    def _saved(self, stream: Iterable[bytes], ident: str, arch: str, size: int, ref: str) -> Descriptor:
+        """Take a `docker save` stream apart: blobs into the store, a manifest over them under the image id."""
+        task = self._progress.task(f"save {ref} from docker", size or None)
+        blobs: dict[str, Blob] = {}
+        links: dict[str, str] = {}
+        for entry in tarread.entries(_Pieces(stream)):
+            path = posixpath.normpath(entry.name)
+            if entry.kind == SYMLINK:  # a layer that another image of the stream has too
+                links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.link))
+            elif entry.kind == FILE and entry.open is not None and _wanted(path):
+                blobs[path] = self._store.add_blob(_Counted(entry.open(), task.advance))
+        try:
+            (listed,) = oci.parse(b'{"x":' + self._store.read_blob(blobs["manifest.json"].digest) + b"}", ref)["x"]
+            config = self._store.read_json(blobs[listed["Config"]].digest)
+            layers = [blobs[links.get(path, path)] for path in listed["Layers"]]
+        except (KeyError, ValueError, TypeError) as error:
+            raise PxeServerError("oci-malformed", f"docker saved {ref} in an unknown form: {error!r}") from None
+        task.done()
+        return self._store.write_base(ident, config, [Descriptor(oci.LAYER, b.digest, b.size) for b in layers], arch)
+
+
+def _wanted(path: str) -> bool:
+    """Not the engine's old per-layer files (`VERSION`, `<id>/json`, `repositories`)."""
+    return path.endswith((".tar", ".json")) or path.startswith("blobs/")
+
+
+class _Pieces:
+    """Reads from an iterator of pieces of any size."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces: Iterator[bytes] = iter(pieces)
+        self._held = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        while not self._held:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._held = piece
+        data = self._held if size < 0 else self._held[:size]
+        self._held = self._held[len(data) :]
+        return data
+
+
+class _Counted:
+    def __init__(self, stream: Readable, advance: Any) -> None:
+        self._stream, self._advance = stream, advance
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self._advance(len(data))
+        return data

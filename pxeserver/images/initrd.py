@@ -1,0 +1,118 @@
+"""From the parts of a tree to kernel, command line and one initrd blob in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pxeserver import units
+from pxeserver.errors import PxeServerError
+from pxeserver.images import oci
+from pxeserver.images.progress import Progress
+from pxeserver.images.segments import SPEC_CMDLINE, Segment, SegmentCache
+from pxeserver.images.store import Store
+from pxeserver.images.tree import Part, Tree
+from pxeserver.images.writers import Sink, Tally
+from pxeserver.model import Blob
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """`digest` is the image's: over uncompressed content, so that no compressor and no clock is in it.
+
+    `initrd` begins with the microcode, byte for byte, when there is one.
+    """
+
+    digest: str
+    kernel: Blob | None
+    ucode: Blob | None
+    initrd: Blob
+    cmdline: str
+    segments: tuple[Segment, ...]
+
+
+def assemble(
+    tree: Tree, cache: SegmentCache, store: Store, *, spec_cmdline: str, arch: str, progress: Progress
+) -> Assembled:
+    """Make or take from the cache every segment of `tree`, then put the initrd together."""
+    segments: list[Segment] = []
+    kernel: Blob | None = None
+    ucode: Blob | None = None
+    cmdline = b""
+    for part, run in _runs(tree):
+        segment = _segment(part, run, cache, progress)
+        segments.append(segment)
+        kernel, ucode = segment.kernel or kernel, segment.ucode or ucode
+        cmdline = cmdline if segment.cmdline is None else segment.cmdline
+        if segment.apk is not None and part.has_root_apk:
+            tree.apk.append(segment.apk)
+    filled = tuple(s for s in segments if not s.empty)
+    words = spec_cmdline if cmdline == SPEC_CMDLINE else cmdline.decode("utf-8", "surrogateescape")
+    content = {
+        "arch": arch,
+        "cmdline": words,
+        "kernel": kernel.digest if kernel else "",
+        "segments": [s.raw_digest for s in filled],
+        "ucode": ucode.digest if ucode else "",
+    }
+    digest = "sha256:" + hashlib.sha256(oci.dump(content)).hexdigest()
+    return Assembled(digest, kernel, ucode, _join(ucode, filled, cache, store, progress), words, filled)
+
+
+def _runs(tree: Tree) -> Iterator[tuple[Part, tuple[Part, ...]]]:
+    """Parts that are cached stand alone; generated ones that follow one another share a segment."""
+    for cached, group in itertools.groupby(tree.parts, key=lambda p: p.key is not None):
+        if cached:
+            yield from ((part, (part,)) for part in group)
+        else:
+            run = tuple(group)
+            yield run[0], run
+
+
+def _segment(part: Part, run: tuple[Part, ...], cache: SegmentCache, progress: Progress) -> Segment:
+    if part.key is None:
+        return cache.make(entry for one in run for entry in one.entries(_nobody))
+    task = progress.task(f"{part.location} {part.source}", part.size)
+    segment, known = cache.cached(part.key, lambda: part.entries(task.advance))
+    task.done("cached" if known else units.size(segment.raw_size))
+    return segment
+
+
+def _nobody(count: int) -> None:
+    pass
+
+
+def _join(
+    ucode: Blob | None, segments: tuple[Segment, ...], cache: SegmentCache, store: Store, progress: Progress
+) -> Blob:
+    """The initrd: microcode, then every segment; taken as it is when the store has it from an earlier build."""
+    parts = [*([store.blob_path(ucode.digest)] if ucode else []), *map(cache.path, segments)]
+    raw_size = (ucode.size if ucode else 0) + sum(s.raw_size for s in segments)
+    known = cache.joined(p.name for p in parts)
+    if known is not None:
+        return replace(known, raw_size=raw_size)
+    task = progress.task("initrd", sum(p.stat().st_size for p in parts))
+    with store.writer() as out:
+        for path in parts:
+            _append(path, out, task.advance)
+        blob = replace(out.commit(), raw_size=raw_size)
+    cache.remember_joined((p.name for p in parts), blob)
+    task.done(units.size(blob.size))
+    return blob
+
+
+def _append(path: Path, out: Sink, count: Callable[[int], None]) -> None:
+    """Copy a blob or segment, whose file name is its digest, checking it on the way."""
+    hashed = Tally(out)
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            hashed.write(data)
+            count(len(data))
+    if hashed.digest != f"sha256:{path.name}":
+        path.unlink()  # the next build makes it again
+        raise PxeServerError("cache-damaged", f"{path} was damaged and is removed", hint="build again")

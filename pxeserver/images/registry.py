@@ -1,0 +1,117 @@
+"""A registry as the source of base images: what is missing is fetched into the store (distribution-spec 1.1).
+
+Names are resolved by the registry at each call; blobs are fetched once, several at a time, resumed where a broken
+download ended, and checked against their digest before they count.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pxeserver.errors import NotFound, PxeServerError, Refused, Unreachable, UsageError
+from pxeserver.images import layout, oci
+from pxeserver.images.layers import BaseImage, base_image
+from pxeserver.images.oci import Descriptor
+from pxeserver.images.partial import partial
+from pxeserver.images.progress import Progress
+from pxeserver.images.registryhttp import Endpoint, Http, endpoints
+from pxeserver.images.store import Store
+from pxeserver.linuxkit import reference
+
+_ACCEPT = ", ".join((oci.INDEX, oci.MANIFEST, oci.DOCKER_LIST, oci.DOCKER_MANIFEST))
+_MANIFEST_LIMIT = 4 << 20  # bytes; the distribution specification lets registries refuse larger ones
+_AT_ONCE = 4
+
+
+class RegistrySource:
+    name = "the registry"
+
+    def __init__(
+        self, store: Store, mirrors: Sequence[str], progress: Progress, *, cert_file: Path | None = None
+    ) -> None:
+        self._store, self._mirrors, self._progress = store, tuple(mirrors), progress
+        self._cert_file = cert_file
+        self._lock = threading.Lock()
+        self._made: Http | None = None
+
+    @property
+    def _http(self) -> Http:
+        with self._lock:
+            if self._made is None:
+                self._made = Http(self._progress, self._cert_file)
+            return self._made
+
+    def names(self) -> Iterable[str]:
+        return ()  # registries seldom let anybody list what they have
+
+    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+        """See `sources.Source`; `ref` is written to the store under its own spelling, as LinuxKit's cache has it."""
+        name = reference.parse(ref)
+        repository, wanted = name.path, name.digest or name.tag or "latest"
+        if wanted.startswith("sha512:"):
+            raise UsageError("digest-unknown", f"{ref}: only sha256 digests are known here")
+        failures: list[PxeServerError] = []
+        for endpoint in endpoints(name.domain, self._mirrors):
+            try:
+                return self._from(endpoint, repository, wanted, ref, arch)
+            except (NotFound, Refused, Unreachable) as error:
+                if error.slug == "image-platform":
+                    raise
+                failures.append(error)  # a mirror may lack an image or be down; the last one is the registry itself
+        answered = [e for e in failures if not isinstance(e, Unreachable)]
+        raise (answered or failures)[-1]
+
+    def _from(self, endpoint: Endpoint, repository: str, wanted: str, ref: str, arch: str) -> BaseImage:
+        top = self._manifest(endpoint, repository, wanted, ref)
+        manifest, index = top, None
+        if top.media_type in oci.INDEXES:
+            body, index = self._store.read_json(top.digest), top
+            manifest = layout.choose(body, ref, arch)
+            self._manifest(endpoint, repository, manifest.digest, ref)
+            self._attestations(endpoint, repository, body, manifest, ref)
+        content = self._store.read_json(manifest.digest)
+        blobs = [oci.descriptor(x) for x in (content.get("config"), *(content.get("layers") or [])) if x]
+        if not blobs:
+            raise PxeServerError("oci-malformed", f"{ref} is no image with a manifest of today")
+        self._fetch_all(endpoint, repository, blobs)
+        self._store.tag(ref, top)
+        return base_image(self._store, ref, manifest, index)
+
+    def _manifest(self, endpoint: Endpoint, repository: str, wanted: str, ref: str) -> Descriptor:
+        """Fetch one manifest or index by tag or digest into the store."""
+        by_digest = wanted.startswith("sha256:")
+        if by_digest and self._store.has(wanted):
+            raw, kind = self._store.read_blob(wanted), ""
+        else:
+            answer = self._http.manifest(endpoint, repository, wanted, _ACCEPT, _MANIFEST_LIMIT)
+            raw, kind = answer.content, answer.kind
+        blob = self._store.add_bytes(raw, expect=wanted if by_digest else "")
+        kind = str(oci.parse(raw, f"the manifest of {ref}").get("mediaType") or kind or oci.MANIFEST)
+        return Descriptor(kind, blob.digest, blob.size)
+
+    def _attestations(
+        self, endpoint: Endpoint, repository: str, index: dict[str, Any], manifest: Descriptor, ref: str
+    ) -> None:
+        """What the index says about the image itself (SBOMs), so that a later build finds it in the store."""
+        for entry in map(oci.descriptor, index.get("manifests") or []):
+            if entry.annotations.get("vnd.docker.reference.digest") == manifest.digest:
+                self._manifest(endpoint, repository, entry.digest, ref)
+                content = self._store.read_json(entry.digest)
+                self._fetch_all(endpoint, repository, [oci.descriptor(x) for x in content.get("layers") or []])
+
+    def _fetch_all(self, endpoint: Endpoint, repository: str, blobs: Sequence[Descriptor]) -> None:
+        absent = {b.digest: b for b in blobs if not self._store.has(b.digest)}
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
+            for done in [pool.submit(self._fetch, endpoint, repository, b) for b in absent.values()]:
+                done.result()
+
+    def _fetch(self, endpoint: Endpoint, repository: str, blob: Descriptor) -> None:
+        task = self._progress.task(f"fetch {repository} {blob.digest[7:19]}", blob.size)
+        with partial(self._store, blob, task.advance) as into:
+            if into is not None:
+                self._http.blob(endpoint, repository, blob.digest, into)
+        task.done()

@@ -1,0 +1,153 @@
+"""Where base images come from: the local store, any OCI layout, a registry, a docker engine.
+
+Every source ends in an OCI layout on disk that the layers are then read from: a registry and an engine bring what is
+missing into a store first, so that building is the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pxeserver.config import Config
+from pxeserver.errors import NotFound, Unreachable, UsageError, did_you_mean
+from pxeserver.images import oci
+from pxeserver.images.layers import BaseImage, base_image
+from pxeserver.images.layout import Layout
+from pxeserver.images.progress import Progress, Silent
+from pxeserver.images.store import Store
+
+KINDS = ("registry", "docker", "oci:DIR")
+
+
+class Source(Protocol):
+    @property
+    def name(self) -> str:
+        """As a person would say it: "the local store"."""
+
+    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+        """The image that the full reference `ref` names, for linux/`arch`, with all its blobs on this host.
+
+        `pull`: what a registry says now counts, not what was fetched before. Raises NotFound "base-not-found" or
+        "image-platform", Unreachable "registry-unreachable" or "docker-unreachable".
+        """
+
+    def names(self) -> Iterable[str]:
+        """The references that this source is known to have, for finding the nearest one."""
+
+
+@dataclass(frozen=True)
+class LayoutSource:
+    """A folder in OCI image layout, LinuxKit's cache among them; names are matched exactly."""
+
+    layout: Layout
+    name: str
+
+    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+        found = local(self.layout, ref, arch)
+        if found is None:
+            raise not_found(ref, self)
+        return found
+
+    def names(self) -> Iterable[str]:
+        return {e.ref for e in self.layout.index() if e.ref and not e.artifact_type}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The first source that has the image; with `pull` only those that ask somebody else."""
+
+    sources: Sequence[Source]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(s.name for s in self.sources)
+
+    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+        for source in self.sources[:-1]:
+            if pull:
+                break  # the last one is the registry, and the only one that can be newer
+            try:
+                return source.base(ref, arch)
+            except NotFound:
+                continue
+        try:
+            return self.sources[-1].base(ref, arch, pull)
+        except NotFound as error:
+            if error.slug != "base-not-found":
+                raise
+            raise not_found(ref, self) from None
+        except Unreachable as error:
+            if not pull and len(self.sources) > 1:
+                others = ", ".join(s.name for s in self.sources[:-1])
+                error.hint = f"{others} has no {ref}{did_you_mean(ref, self.names())}"
+            raise
+
+    def names(self) -> Iterable[str]:
+        return {name for s in self.sources for name in s.names()}
+
+
+def not_found(ref: str, source: Source) -> NotFound:
+    return NotFound(
+        "base-not-found",
+        f'no base image "{ref}" in {source.name}{did_you_mean(ref, source.names())}',
+        hint="pxeserver bases ls",
+    )
+
+
+def local(layout: Layout, ref: str, arch: str) -> BaseImage | None:
+    """`ref` out of a layout, if it is there with all its blobs; NotFound "image-platform" like `Layout.resolve`."""
+    entries = layout.named(ref)
+    manifest = layout.resolve(ref, arch)
+    if manifest is None or not layout.has(manifest.digest):
+        return None
+    index = next((e for e in entries if e.media_type in oci.INDEXES), None)
+    config = oci.descriptor(layout.read_json(manifest.digest).get("config"))
+    if not layout.has(config.digest):
+        return None
+    base = base_image(layout, ref, manifest, index)
+    return base if all(layout.has(x.digest) for x in base.layers) else None
+
+
+def open_source(
+    text: str,
+    store: Store,
+    config: Config,
+    *,
+    docker: bool = False,
+    mirrors: Sequence[str] = (),
+    cert_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """The source that `text` names: "" (local store, then registry), "registry", "docker", "oci:DIR".
+
+    `docker` puts the engine in front (LinuxKit's --docker). `mirrors` ([REG=]URL) go before the configured ones.
+    """
+    progress = progress or Silent()
+    kind, _, rest = text.partition(":")
+    if kind == "oci" and rest:
+        folder = Path(rest).expanduser()
+        if not (folder / "index.json").is_file():
+            raise NotFound("source-not-found", f"{folder} is no OCI image layout", hint="it needs an index.json")
+        return LayoutSource(Layout(folder), str(folder))
+    if text not in ("", "registry", "docker"):
+        raise UsageError(
+            "source-unknown", f'no source "{text}"{did_you_mean(text, KINDS)}', hint=f"known: {', '.join(KINDS)}"
+        )
+    if text == "docker" or docker:
+        from pxeserver.images.engine import EngineSource
+
+        engine = EngineSource(Store(config.data / "cache" / "docker"), progress)
+        if text == "docker":
+            return engine
+    from pxeserver.images.registry import RegistrySource
+
+    registry = RegistrySource(store, (*mirrors, *config.images.mirrors), progress, cert_file=cert_file)
+    chain: list[Source] = [registry]
+    if text != "registry":
+        chain.insert(0, LayoutSource(store, "the local store"))
+    if docker:
+        chain.insert(0, engine)
+    return Chain(tuple(chain)) if len(chain) > 1 else registry

@@ -1,0 +1,193 @@
+"""From a plan and its base images to the parts of the tree, in order: what every output is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pxeserver.errors import NotFound, UsageError
+from pxeserver.images import flatten, kernel, ocivolume, sbom
+from pxeserver.images.entry import Entry, folder, from_disk, parents, symlink, text
+from pxeserver.images.layers import BaseImage
+from pxeserver.images.segments import APK_DATABASE
+from pxeserver.linuxkit.entries import ContainerEntry, InitEntry, KernelEntry, Plan, TreeEntry, VolumeEntry
+
+Count = Callable[[int], None]
+SENTINEL = ".pxeserver"
+_DOCKERFILE = b'\nFROM scratch\n\nCOPY . ./\n\nENTRYPOINT ["/bin/rc.init"]\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Entries of one origin. `key` (JSON values) says what they depend on; None = made anew each time."""
+
+    location: str  # LinuxKit's words: "kernel", "init[0]", "files[2]"; "" = not recorded
+    source: str
+    entries: Callable[[Count], Iterator[Entry]]  # the argument hears of the bytes read of base images
+    key: Mapping[str, Any] | None = None
+    size: int = 0  # bytes that will be read of base images
+
+    @property
+    def records(self) -> dict[str, str]:
+        """What LinuxKit notes on each entry of a tar archive."""
+        return {"LINUXKIT.location": self.location, "LINUXKIT.source": self.source} if self.location else {}
+
+    @property
+    def has_root_apk(self) -> bool:
+        return self.location.startswith("init[")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What decides the tree besides the plan. `cmdline` stands in boot/cmdline; `sbom` "" = none."""
+
+    name: str
+    cmdline: bytes
+    strict: bool = False
+    decompress_kernel: bool = False
+    sbom: str = ""
+    now: float | None = None  # Unix seconds for the SBOM; None = LinuxKit's fixed time
+    dockerfile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """`apk` takes the package databases of init images as they come by; a part after them needs all of them."""
+
+    parts: tuple[Part, ...]
+    apk: list[bytes] = field(default_factory=list)
+
+
+def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
+    """All parts in LinuxKit's order; `bases` by full reference. Contents are read when a part's entries are."""
+    apk: list[bytes] = []
+    parts: list[Part] = []
+    last_init = max((n for n, e in enumerate(plan.entries) if isinstance(e, InitEntry)), default=-1)
+    for n, entry in enumerate(plan.entries):
+        if isinstance(entry, KernelEntry):
+            parts.append(_kernel(entry, bases[entry.ref], options))
+        elif isinstance(entry, InitEntry):
+            parts.append(_root(entry.location, bases[entry.ref], flatten.Use.INIT, "", options))
+            if n == last_init:
+                parts.append(_generated("init", "LINUXKIT.apkinit", lambda: _apk(apk)))
+        elif isinstance(entry, VolumeEntry):
+            parts += _volume(entry, bases, options)
+        elif isinstance(entry, ContainerEntry):
+            parts += _container(entry, bases, options)
+        else:
+            parts.append(_generated(entry.location, "linuxkit.files", lambda e=entry: [_file(e)]))  # type: ignore[misc]
+    if options.dockerfile:
+        parts.append(_generated("", "", lambda: [text("Dockerfile", _DOCKERFILE)]))
+    if options.sbom:
+        parts.append(_generated("", "", lambda: [text(options.sbom, _bill(plan, bases, options))]))
+    if not options.strict:
+        mark = f"{options.name}\n".encode()
+        parts.insert(0, _generated("", "", lambda: [folder(SENTINEL), text(f"{SENTINEL}/begin", mark)]))
+        parts.append(_generated("", "", lambda: [text(f"{SENTINEL}/end", mark)]))
+    return Tree(tuple(parts), apk)
+
+
+def _generated(location: str, source: str, entries: Callable[[], Iterable[Entry]]) -> Part:
+    return Part(location, source, lambda count: iter(entries()))
+
+
+def _layers(base: BaseImage) -> list[str]:
+    return [x.digest for x in base.layers]
+
+
+def _kernel(entry: KernelEntry, base: BaseImage, options: Options) -> Part:
+    what: dict[str, Any] = {
+        "binaries": entry.binaries,
+        "tar": entry.tar,
+        "ucode": entry.ucode,
+        "decompress": options.decompress_kernel,
+        "strict": options.strict,
+    }
+
+    def entries(count: Count) -> Iterator[Entry]:
+        return kernel.entries(replace(base, on_read=count), cmdline=options.cmdline, **what)
+
+    return Part(entry.location, entry.ref, entries, {"use": "kernel", "layers": _layers(base), **what}, base.size)
+
+
+def _root(location: str, base: BaseImage, use: flatten.Use, prefix: str, options: Options) -> Part:
+    key = {"use": use.value, "layers": _layers(base), "prefix": prefix, "strict": options.strict}
+
+    def entries(count: Count) -> Iterator[Entry]:
+        return flatten.root(replace(base, on_read=count), use, prefix, strict=options.strict)
+
+    return Part(location, base.ref, entries, key, base.size)
+
+
+def _apk(databases: list[bytes]) -> list[Entry]:
+    if len(databases) < 2:
+        return []
+    return [text(APK_DATABASE, b"".join(d + b"\n\n" for d in databases), mtime=0)]
+
+
+def _volume(entry: VolumeEntry, bases: Mapping[str, BaseImage], options: Options) -> Iterator[Part]:
+    lower = f"{entry.folder}/lower"
+    if not entry.ref:
+        yield _generated(entry.location, "empty", lambda: parents(lower))
+    elif entry.format == "oci":
+        base = bases[entry.ref]
+        key = {
+            "use": "oci", "digest": (base.index or base).digest, "ref": base.ref, "platforms": entry.platforms,
+            "prefix": lower, "strict": options.strict,
+        }  # fmt: skip
+
+        def entries(count: Count) -> Iterator[Entry]:
+            return ocivolume.entries(base, f"{lower}/", entry.platforms, strict=options.strict)
+
+        yield Part(entry.location, entry.ref, entries, key)
+    else:
+        yield _root(entry.location, bases[entry.ref], flatten.Use.VOLUME, f"{lower}/", options)
+    after = [folder(f"{entry.folder}/tmp"), folder(f"{entry.folder}/merged")]
+    yield _generated(entry.location, "linuxkit.volumes", lambda: after)
+
+
+def _container(entry: ContainerEntry, bases: Mapping[str, BaseImage], options: Options) -> Iterator[Part]:
+    before: list[Entry] = []
+    if entry.extract_to:
+        yield _root(entry.location, bases[entry.ref], flatten.Use.CONTAINER, f"{entry.extract_to}/", options)
+    else:
+        before = parents(entry.folder)
+    entries = [
+        *before,
+        text(f"{entry.folder}/config.json", entry.config_json),
+        *map(folder, entry.folders),
+        text(f"{entry.folder}/runtime.json", entry.runtime_json),
+    ]
+    yield _generated(entry.location, entry.ref, lambda: entries)
+
+
+def _file(entry: TreeEntry) -> Entry:
+    owner = {"uid": entry.uid, "gid": entry.gid}
+    if entry.kind == "dir":
+        return folder(entry.path, entry.mode, **owner)
+    if entry.kind == "symlink":
+        return symlink(entry.path, entry.target, entry.mode, **owner)
+    if entry.content is not None:
+        return text(entry.path, entry.content, entry.mode, **owner)
+    assert entry.source is not None
+    if entry.source.is_file():
+        return from_disk(entry.path, entry.source, entry.mode, **owner)
+    if entry.source.exists():
+        raise UsageError("file-source-kind", f"{entry.source} is no plain file", where=entry.where)
+    hint = "" if entry.source.is_absolute() else f"it was looked for from {Path.cwd()}"
+    raise NotFound("file-source-missing", f"no file {entry.source}", hint=hint, where=entry.where)
+
+
+def _bill(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> bytes:
+    """The SBOM of everything that was extracted, each base image under the folder it went to."""
+    uses: list[tuple[BaseImage, str]] = []
+    for entry in plan.entries:
+        if isinstance(entry, KernelEntry | InitEntry):
+            uses.append((bases[entry.ref], ""))
+        elif isinstance(entry, VolumeEntry) and entry.ref and entry.format != "oci":
+            uses.append((bases[entry.ref], f"{entry.folder}/lower"))
+        elif isinstance(entry, ContainerEntry) and entry.extract_to:
+            uses.append((bases[entry.ref], entry.extract_to))
+    return sbom.merged(uses, strict=options.strict, now=options.now)

@@ -1,0 +1,75 @@
+"""What archives are written to: anything with `write`. Copying in bounded memory, counting and hashing on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from pxeserver.errors import PxeServerError
+from pxeserver.images.entry import Readable
+
+CHUNK = 256 * 1024
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Tally:
+    """Passes bytes on, remembering how many and their sha256."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes, /) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        self._sink.write(data)
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest()
+
+
+class Rechunk:
+    """Passes bytes on in pieces of exactly CHUNK (the last is shorter).
+
+    A compressor's output may depend on how its input was cut; this makes it depend on the content alone.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._held = bytearray()
+
+    def write(self, data: bytes, /) -> None:
+        held = self._held
+        held += data
+        if len(held) >= CHUNK:
+            end = len(held) - len(held) % CHUNK
+            whole = bytes(held[:end])
+            del held[:end]
+            for start in range(0, end, CHUNK):
+                self._sink.write(whole[start : start + CHUNK])
+
+    def finish(self) -> None:
+        if self._held:
+            self._sink.write(bytes(self._held))
+            self._held.clear()
+
+
+def copy(source: Readable, sink: Sink, size: int, name: str) -> None:
+    """Exactly `size` bytes; PxeServerError "file-changed" when the source has fewer (it shrank while it was read)."""
+    try:
+        left = size
+        while left:
+            data = source.read(min(CHUNK, left))
+            if not data:
+                raise PxeServerError("file-changed", f"{name} became shorter while it was read", hint="build again")
+            sink.write(data)
+            left -= len(data)
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            close()
