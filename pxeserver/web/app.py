@@ -8,7 +8,7 @@ from flask import Flask
 
 from pxeserver.config import Config
 from pxeserver.fleet.fleet import Fleet
-from pxeserver.web import access, api, problems
+from pxeserver.web import access, api, pages, problems
 
 BODY_MAX = 1 << 20  # bytes of a request body
 
@@ -26,4 +26,5 @@ def create_app(fleet: Fleet, config: Config) -> Flask:
     access.guard(app, config)
     problems.install(app)
     app.register_blueprint(api.blueprint)
+    app.register_blueprint(pages.blueprint)
     return app

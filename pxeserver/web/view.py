@@ -19,7 +19,7 @@ _SIGNS = {"ok": "✓", "busy": "▸", "warn": "…", "bad": "✕", "idle": "–"
 STATES: Mapping[str, tuple[str, str]] = {
     "stuck": ("bad", "stuck"),
     "booting": ("busy", "booting"),
-    "waiting": ("warn", "waiting for an assignment"),
+    "waiting": ("warn", "waiting"),
     "network-only": ("warn", "network only"),
     "up": ("ok", "up"),
     "local": ("idle", "local disk"),
@@ -111,6 +111,7 @@ class Timeline:
     tone: str
     caption: str
     summary: str
+    took: str
     steps: tuple[Step, ...]
 
 
@@ -230,37 +231,41 @@ def hardware(machine: MachineRow) -> str:
 
 
 def timeline(boot: BootRecord, now: float) -> Timeline:
-    """Each stage's bar runs from the stage before it to its own first sign: the time that it was waited for."""
+    """Each stage's bar runs from the stage before it to its own first sign: the time that it was waited for.
+
+    A wait that goes on or ended in nothing is drawn at most as long as all before it, lest the rest become invisible.
+    """
     pending = {Result.OPEN: "wait", Result.STUCK: "stuck"}.get(boot.result, "")
     reached = max((STAGES.index(s) for s in boot.stages), default=-1)
-    end = max([boot.started, *(r.at for r in boot.stages.values())])
+    done = max(0.0, *(r.at - boot.started for r in boot.stages.values()), 0.0)
+    after = 0.0
     if pending and reached + 1 < len(STAGES):
-        end = max(end, boot.ended or now)
-    total = max(end - boot.started, 0.001)
+        after = max(0.0, (boot.ended or now) - boot.started - done)
+    total = max(done + min(after, max(done, 1.0)), 0.001)
     steps: list[Step] = []
-    before = boot.started
+    before = 0.0
     for i, stage in enumerate(STAGES):
         record = boot.stages.get(stage)
-        kind, until = ("done", max(before, record.at)) if record else ("", before)
+        kind, until = ("done", max(before, record.at - boot.started)) if record else ("", before)
+        took = until - before
         if i == reached + 1 and pending:
-            kind, until = pending, end
-        took = units.duration(until - before) if kind else "skipped" if i < reached else ""
-        left = 100 * (before - boot.started) / total
-        wide = max(100 * (until - before) / total, 0.5)
+            kind, until, took = pending, total, after
+        left, wide = 100 * before / total, max(100 * (until - before) / total, 0.5)
         steps.append(
             Step(
                 stage,
                 kind,
                 round(min(left, 99.5), 3),
                 round(wide, 3),
-                took,
+                units.duration(took) if kind else "skipped" if i < reached else "",
                 "+" + units.duration(record.at - boot.started) if record else "",
                 _sent(record.bytes, record.count) if record else "",
             )
         )
         before = until
-    tone = boot_status(boot).tone
-    return Timeline(tone, f"0 to {units.duration(total)}", _summary(boot, total), tuple(steps))
+    words = units.duration(done) + (f", then {units.duration(after)} of waiting" if after else "")
+    whole = units.duration(done + after)
+    return Timeline(boot_status(boot).tone, words, _summary(boot, whole), whole, tuple(steps))
 
 
 def _sent(count: int, times: int) -> str:
@@ -268,8 +273,7 @@ def _sent(count: int, times: int) -> str:
     return f"{text} ({times} times)".strip() if times > 1 else text
 
 
-def _summary(boot: BootRecord, total: float) -> str:
-    took = units.duration(total)
+def _summary(boot: BootRecord, took: str) -> str:
     return {
         Result.OPEN: f"{took} so far",
         Result.UP: f"up in {took}",
@@ -293,7 +297,7 @@ def boot_view(boot: BootRecord, now: float) -> BootView:
         cells=cells(state.slug, boot.stage),
         label=bar_label(state.slug, boot.stage),
         started=boot.started,
-        took=line.caption.removeprefix("0 to "),
+        took=line.took,
         cause=boot.cause.text if boot.cause else "",
         line=line,
     )
@@ -314,4 +318,4 @@ def choices(images: Iterable[Image], newest: Mapping[str, Digest], now: float) -
 
 def _choice_text(image: Image, now: float) -> str:
     size = units.size(image.kernel.size + image.initrd.size)
-    return f"{image.short}  ({image.arch}, {size}, built {units.age(image.created, now)} ago)"
+    return f"{image.short} ({units.age(image.created, now)} old, {image.arch}, {size})"

@@ -14,7 +14,7 @@ from pxeserver.model import STAGES, Policy
 from pxeserver.web.view import STATES, ChoiceGroup, Row, row, since
 
 PAGE_ROWS = 100
-UNKNOWN_ROWS = 20
+UNKNOWN_ROWS = 8
 SORTS = (("name", "name"), ("since", "latest change"), ("stage", "worst first"))
 _WORST = list(STATES)
 _POLICY = {
@@ -106,7 +106,8 @@ def fleet_page(
 ) -> FleetPage:
     """`machines` are all of them, known and unknown; only the rows shown are turned into view values."""
     known = [m for m in machines if m.known]
-    unknown = sorted((m for m in machines if not m.known), key=lambda m: -m.seen)
+    text = Filter(wanted.text)
+    unknown = sorted((m for m in machines if not m.known and matches(m, text)), key=lambda m: -m.seen)
     states = Counter(m.state for m in known)
     matching = sorted((m for m in known if matches(m, wanted)), key=_order(wanted.sort))
     pages = max(1, -(-len(matching) // PAGE_ROWS))
@@ -131,7 +132,7 @@ def fleet_page(
         unknown_total=len(unknown),
         policy=_POLICY[policy],
         choices=choices,
-        empty=None if known else _empty(bool(unknown), images),
+        empty=None if known or wanted.active else _empty(bool(unknown), images),
     )
 
 
@@ -184,10 +185,8 @@ def _counts(states: Mapping[str, int], total: int, wanted: Filter) -> tuple[Coun
     counts = [Count("all", str(total), "", wanted.href(stage=""), not wanted.stage)]
     for state, (tone, text) in STATES.items():
         if states.get(state) or wanted.stage == state:
-            shown = {"waiting": "waiting"}.get(state, text)
-            counts.append(
-                Count(shown, str(states.get(state, 0)), tone, wanted.href(stage=state), wanted.stage == state)
-            )
+            number = str(states.get(state, 0))
+            counts.append(Count(text, number, tone, wanted.href(stage=state), wanted.stage == state))
     return tuple(counts)
 
 

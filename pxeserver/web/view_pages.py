@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pxeserver import units
+from pxeserver.boot.diagnose import memory_need
 from pxeserver.fleet.values import (
     AssignmentInfo,
     BootDetail,
@@ -258,7 +259,7 @@ def image_view(image: Image, newest: Mapping[str, Digest], users: int) -> ImageV
         tags=image.tags,
         arch=image.arch,
         size=f"{units.size(image.kernel.size)} + {units.size(image.initrd.size)}",
-        memory=memory_need(image),
+        memory=_memory(image),
         created=image.created,
         newest=newest.get(image.spec) == image.digest,
         users=users,
@@ -266,11 +267,10 @@ def image_view(image: Image, newest: Mapping[str, Digest], users: int) -> ImageV
     )
 
 
-def memory_need(image: Image) -> str:
-    """What loading takes at least: the initrd is there packed and unpacked at once, beside the kernel; "" = unknown."""
-    if not image.initrd.raw_size:
-        return ""
-    return units.size(image.kernel.size + image.initrd.size + image.initrd.raw_size)
+def _memory(image: Image) -> str:
+    """What a machine must have, by firmware: the unpacked tree counts twice, so it is far more than the files."""
+    bios, efi = memory_need(image, efi=False), memory_need(image, efi=True)
+    return f"{bios} MiB (BIOS), {efi} MiB (UEFI)"
 
 
 def images_page(images: Sequence[Image], newest: Mapping[str, Digest], machines: Sequence[MachineRow]) -> ImagesPage:
@@ -294,7 +294,7 @@ def image_page(image: Image, newest: Mapping[str, Digest], machines: Sequence[Ma
         ("Kernel", f"{units.size(image.kernel.size)}  {image.kernel.digest}"),
         ("Initrd", f"{units.size(image.initrd.size)}  {image.initrd.digest}"),
         ("Initrd unpacked", units.size(image.initrd.raw_size) if image.initrd.raw_size else ""),
-        ("Memory needed", f"at least {memory_need(image)}" if memory_need(image) else ""),
+        ("Memory needed", _memory(image)),
         ("Command line", image.cmdline),
     )
     return ImagePage(image_view(image, newest, len(mine)), tuple(p for p in pairs if p[1]), tuple(row(m) for m in mine))
