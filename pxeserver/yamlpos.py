@@ -20,6 +20,11 @@ Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
+def dotted(path: Path) -> str:
+    """("a", 0, "b") -> "a[0].b"."""
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).removeprefix(".")
+
+
 @dataclass(slots=True)
 class Document:
     """Plain data of the first document and the (line, column) of each path; keys and values are both recorded."""
@@ -32,7 +37,7 @@ class Document:
     def where(self, path: Iterable[str | int], *, key: bool = False) -> Where:
         """The place of `path`, or of the nearest parent that the file really has."""
         full = tuple(path)
-        shown = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in full).lstrip(".")
+        shown = dotted(full)
         for n in range(len(full), -1, -1):
             place = (self.keys if key else self.values).get(full[:n]) or self.values.get(full[:n])
             if place:
@@ -137,10 +142,11 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
                 hint = "put it in quotes" if isinstance(key, yaml.ScalarNode) else ""
                 raise UsageError("yaml-bad-key", "a key must be text", hint=hint, where=at)
-            if key.value in own:
-                at = Where(at.file, at.line, at.column, key.value)
-                raise UsageError("yaml-duplicate-key", f'key "{key.value}" is given twice', where=at)
-            own[key.value] = (key, value)
+            name = str(self.scalar(key, ()))
+            if name in own:
+                at = Where(at.file, at.line, at.column, name)
+                raise UsageError("yaml-duplicate-key", f'key "{name}" is given twice', where=at)
+            own[name] = (key, value)
         for other in merged:
             at = Where(self.doc.file, other.start_mark.line + 1, other.start_mark.column + 1, "<<")
             if not isinstance(other, yaml.MappingNode):
@@ -155,13 +161,21 @@ class _Builder:
     def scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         try:
             value = self.loader.construct_object(node)
-            if isinstance(value, str) and not node.tag.endswith("binary"):
-                value.encode()  # "\ud800" is half a character
+            return _characters(value) if isinstance(value, str) and node.tag != _TAG + "binary" else value
         except (yaml.YAMLError, ValueError, LookupError) as error:
             shown = node.value if len(node.value) < 60 else node.value[:60] + "..."
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UsageError("yaml-bad-value", f"cannot read {shown!r}: {text}", where=self.doc.where(path)) from None
-        return value
+            text = "half a character" if isinstance(error, UnicodeError) else _first_line(error)
+            at = Where(self.doc.file, node.start_mark.line + 1, node.start_mark.column + 1, dotted(path))
+            raise UsageError("yaml-bad-value", f"cannot read {shown!r}: {text}", where=at) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _characters(text: str) -> str:
+    """JSON writes some characters as two halves (\\ud83d\\ude00); UnicodeError for half a character."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def parse(text: str | bytes, file: str = "") -> Document:
@@ -180,8 +194,7 @@ def parse(text: str | bytes, file: str = "") -> Document:
     except RecursionError:
         raise UsageError("yaml-too-deep", f"nested more than {DEPTH_MAX} levels deep", where=Where(file)) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError("yaml-syntax", f"not YAML: {first}", where=Where(file)) from None
+        raise UsageError("yaml-syntax", f"not YAML: {_first_line(error)}", where=Where(file)) from None
     finally:
         if loader is not None:
             loader.dispose()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pxeserver.errors import UsageError, Where, did_you_mean
 from pxeserver.linuxkit.spec import SECTIONS, Spec
+from pxeserver.yamlpos import dotted
 
 ID_MAX = (1 << 32) - 2  # 2^32-1 means "leave the owner alone" to the kernel
 
@@ -16,14 +17,9 @@ class Place(Protocol):
     def __call__(self, *path: str | int) -> Where: ...
 
 
-def dotted(*path: str | int) -> str:
-    """("binds", 1) -> "binds[1]"."""
-    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).removeprefix(".")
-
-
 def somewhere(*path: str | int) -> Where:
     """The place of a field of which the file is not known."""
-    return Where(field=dotted(*path))
+    return Where(field=dotted(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from pxeserver import yamlpos
 from pxeserver.errors import UsageError, Where
 from pxeserver.linuxkit import legacy, packages, reference
-from pxeserver.linuxkit.context import Place, dotted
+from pxeserver.linuxkit.context import Place
 from pxeserver.linuxkit.spec import SECTIONS, ContainerSpec, Kernel, Spec, VolumeSpec
 
 LISTS = ("init", *SECTIONS, "volumes", "files")
@@ -179,7 +179,7 @@ def _unique(spec: Spec, section: str, place: Place) -> None:
     for i, item in enumerate(getattr(spec, section)):
         if item.name in seen:
             kind = section.removesuffix("s")
-            text = f'duplicate {kind} name "{item.name}": {dotted(section, seen[item.name])} has it too'
+            text = f'duplicate {kind} name "{item.name}": {yamlpos.dotted((section, seen[item.name]))} has it too'
             raise UsageError("spec-duplicate", text, where=place(section, i, "name"))
         seen[item.name] = i
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from pxeserver.linuxkit.spec import BlockIo, ContainerConfig, Cpu, IdMapping, Memory, Mount, Network, Resources
+from pxeserver.yamlpos import flatten
 
 C = TypeVar("C", bound=ContainerConfig)
 
@@ -35,25 +36,11 @@ def lost(container: ContainerConfig) -> tuple[str, ...]:
     for name in ("capabilities", "binds"):
         if getattr(container, name) is not None and getattr(container, f"{name}_add") is not None:
             names.append(f"{name}.add")
-    return tuple(dict.fromkeys(names))
+    return tuple(names)
 
 
-def _leaves(container: ContainerConfig) -> dict[str, list[Any]]:
-    """Dotted key -> all values under it; the items of a list share their keys."""
-    found: dict[str, list[Any]] = {}
-
-    def walk(value: Any, name: str) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                walk(item, f"{name}.{key}".lstrip("."))
-        elif isinstance(value, tuple) and value and isinstance(value[0], dict):
-            for item in value:
-                walk(item, name)
-        else:
-            found.setdefault(name, []).append(value)
-
-    walk(container.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True), "")
-    return found
+def _leaves(container: ContainerConfig) -> dict[str, Any]:
+    return flatten(container.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True))
 
 
 def _mappings(mappings: tuple[IdMapping, ...]) -> tuple[IdMapping, ...]:
