@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select
 
 from pxeserver import __version__
 from pxeserver.config import Config
-from pxeserver.errors import NotFound
+from pxeserver.errors import NotFound, Refused
 from pxeserver.fleet import assign, boots, explain, listing, machines, record, report, rows, specs, view
 from pxeserver.fleet.database import Database, open_database
 from pxeserver.fleet.evidence import Evidence
@@ -195,11 +195,20 @@ class Fleet:
             machine, diffs = machines.change(conn, before.id, edit, self.config)
         return self._report(machine, diffs, report.undo_edit(before, machine))
 
-    def remove_machine(self, target: str) -> Change:
-        """Forget a machine, its MACs and assignments. Its boots stay; on its next boot it is an unknown one."""
+    def remove_machine(self, target: str, *, assigned: bool = False) -> Change:
+        """Forget a machine and its MACs; its boots stay, and on its next boot it is an unknown one.
+
+        Refused "machine-assigned" unless `assigned` says that its assignment may go too.
+        """
         machine = self.find(target)
         with self.database.write() as conn:
             given = rows.assignments(conn, [machine.id]).get(machine.id)
+            if given is not None and not assigned:
+                raise Refused(
+                    "machine-assigned",
+                    f"{machine.name or machine.mac} is assigned {assign.words(given)}",
+                    hint=f"pxeserver unassign {machine.name or machine.mac}, or rm --assigned",
+                )
             machines.remove(conn, machine.id)
         return report.removed(machine, given)
 

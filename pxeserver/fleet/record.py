@@ -119,6 +119,8 @@ class _Batch:
                     before["result"] = Result.REPLACED if result is Result.OPEN else result
                     before["ended"] = event.at
                 host.boot = event.boot
+        elif boot["machine"] is None and host is not None:  # its machine was removed meanwhile and shows up again
+            boot["machine"], host.boot = host.id, event.boot
         return boot
 
     def _advance(self, boot: dict[str, Any], event: Event) -> None:

@@ -15,7 +15,7 @@ from pxeserver.fleet.profiles import words
 from pxeserver.fleet.values import BootRecord, Change, Diff, short_image
 from pxeserver.model import Assignment, FleetView, Machine
 
-POLLS_MISSED = 3  # a waiting machine that missed this many polls is not waiting any more
+WAIT_NOTED = 60  # seconds; a waiting machine that was not heard of for longer is not waiting any more
 
 
 def change(
@@ -105,7 +105,7 @@ def _pairs(flag: str, now: Mapping[str, str], wanted: Mapping[str, str]) -> list
 def _from_when(profile: Profile, boot: BootRecord | None, config: Config, now: float) -> str:
     """When the machine sees the change: at once only if it stands there and asks again and again."""
     poll = config.boot.poll_seconds
-    if state(boot) == "waiting" and boot is not None and now - boot.last < POLLS_MISSED * poll:
+    if state(boot) == "waiting" and boot is not None and now - boot.last < max(WAIT_NOTED, 2 * poll):
         return f"within {poll} s: it is waiting now" if profile.image else "from now on"
     if boot is not None and boot.image and not boot.ended:
         return f"at its next boot; now it is booting {boot.short}"

@@ -12,8 +12,7 @@ from pxeserver.errors import PxeServerError, UsageError, did_you_mean
 log = logging.getLogger(__name__)
 
 API = "/api/"
-_SLUGS = {404: "no-such-route", 405: "method-not-allowed", 413: "body-too-large", 415: "body-not-json"}
-_EXITS = {404: 3, 405: 2, 413: 2, 415: 2, 400: 2}
+_SLUGS = {405: "method-not-allowed", 413: "body-too-large"}
 
 
 def install(app: Flask) -> None:
@@ -45,7 +44,7 @@ def _http(error: HTTPException) -> Response:
         "type": _SLUGS.get(status, f"http-{status}"),
         "title": error.description or error.name,
         "status": status,
-        "exit_code": _EXITS.get(status, 1),
+        "exit_code": UsageError.exit_code if status < 500 else PxeServerError.exit_code,
     }
     answer = response(body, status)
     for name, value in error.get_headers():
