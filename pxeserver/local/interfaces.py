@@ -10,6 +10,9 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from pxeserver.mac import Mac, looks_like_mac, parse_mac
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, pid
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
@@ -109,3 +112,13 @@ def own_address(interface: Interface, *, asked: str = "", relay: str = "") -> st
     if asked and any(str(a.ip) == asked for a in interface.addresses):
         return asked
     return str(interface.addresses[0].ip) if interface.addresses else ""
+
+
+def neighbour(address: str, table: Path = Path("/proc/net/arp")) -> Mac | None:
+    """The MAC that the kernel knows for an address on a local network, None behind a router or when it knows none."""
+    try:
+        rows = [row.split() for row in table.read_text().splitlines()[1:]]
+    except OSError:
+        return None
+    mac = next((row[3] for row in rows if len(row) > 3 and row[0] == address), "")
+    return parse_mac(mac) if looks_like_mac(mac) and mac != "00:00:00:00:00:00" else None

@@ -17,6 +17,7 @@ from typing import Protocol
 from pxeserver.boot.answer import NOWHERE, Arrival, Reply, answer, boot_url
 from pxeserver.boot.decide import BootRequest, decide, request_of
 from pxeserver.boot.request import mac_of
+from pxeserver.config import Config
 from pxeserver.errors import Refused
 from pxeserver.serve import udp
 from pxeserver.serve.rawdhcp import RawChannel
@@ -56,17 +57,17 @@ class UdpChannel:
         return udp.send(self.sock, data, peer, ifindex, own)
 
 
-def open_channels(site: Site) -> list[Channel]:
+def open_channels(configured: Config) -> list[Channel]:
     """The listeners that the configuration asks for; one per named interface, so that other interfaces stay free.
 
     Raises Refused("port-taken") and the like. In raw mode only port 67 is left to its holder, unless 4011 is taken too.
     """
-    config = site.config.dhcp
+    config = configured.dhcp
     if config.mode == "off":
         return []
     channels: list[Channel] = []
     try:
-        for device in site.config.server.interfaces or ("",):
+        for device in configured.server.interfaces or ("",):
             for port in (config.port, config.pxe_port):
                 if config.mode == "raw" and port == config.port:
                     channels.append(RawChannel(port, device))

@@ -72,3 +72,11 @@ def _remove_dead(path: Path) -> None:
         f"a pxeserver listens on {path} already",
         hint="stop it, or give this one its own --data and admin.socket",
     )
+
+
+def remove(path: Path) -> None:
+    """Take a Unix socket away. Left in a folder where we may no longer write, it does no harm."""
+    try:
+        path.unlink()
+    except OSError:
+        pass

@@ -183,6 +183,7 @@ class Recorder:
         data = {}
         if file == "loader":
             if trail is not None and trail.offered and PurePosixPath(delivery.name).name != trail.offered:
+                self._reach(mac, boot, None, now)
                 self._delivered(mac, boot, "note", None, delivery, now, {"what": "file", "file": delivery.name})
                 return
             if trail is not None and trail.recent.boot == boot:

@@ -25,11 +25,11 @@ _DRAIN = 64  # datagrams per turn of the loop
 _OVERHEAD = 32  # IPv4, UDP and TFTP headers
 _IP_MTU = 14
 
-Resolve = Callable[[str, str], bytes | Path | None]
+Resolve = Callable[[str, udp.Datagram], bytes | Path | None]
 
 
 class TftpServer:
-    """`resolve(path, peer address)` gives the content of a name, None for no file; `report` hears every outcome."""
+    """`resolve(path, request datagram)` gives the content of a name, None for no file; `report` hears every outcome."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class TftpServer:
             self.counts["full"] += 1  # no answer: the client asks again when there is room
             return
         path = request.path
-        content = self._resolve(path, peer) if path is not None else None
+        content = self._resolve(path, arrived) if path is not None else None
         try:
             if content is None or path is None:
                 raise FileNotFoundError(request.filename)

@@ -37,8 +37,8 @@ class Site:
         self.port = sock.getsockname()[1]
         loop.call(lambda: self.server.start(sock))
 
-    def resolve(self, path: str, peer: str) -> bytes | Path | None:
-        return f"made for {peer}".encode() if path == "made" else self.folder / path
+    def resolve(self, path: str, arrived: udp.Datagram) -> bytes | Path | None:
+        return f"made for {arrived.peer[0]}".encode() if path == "made" else self.folder / path
 
     def note(self, outcome: Outcome) -> None:
         with self._ended:

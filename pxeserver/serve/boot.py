@@ -1,0 +1,205 @@
+"""The boot process: proxyDHCP, TFTP and boot HTTP around one recorder and one view of the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pxeserver.boot import script
+from pxeserver.boot.quirks import load_quirks
+from pxeserver.config import Config
+from pxeserver.errors import PxeServerError
+from pxeserver.fleet.fleet import Fleet, open_fleet
+from pxeserver.local.interfaces import neighbour, read_interfaces, serving, watch
+from pxeserver.model import Event
+from pxeserver.serve import listening, udp
+from pxeserver.serve.dhcp import Channel, DhcpServer, open_channels
+from pxeserver.serve.http import Front
+from pxeserver.serve.loaderfiles import find_loader, is_autoexec
+from pxeserver.serve.recorder import Delivery, Recorder
+from pxeserver.serve.routes import BootRoutes
+from pxeserver.serve.site import Site
+from pxeserver.serve.tftp import TftpServer
+from pxeserver.serve.transfer import Outcome
+from pxeserver.serve.writer import Writer
+
+log = logging.getLogger("pxeserver.boot")
+
+POLL = 0.2  # seconds between looks at the fleet's generation
+_SETTLE = 0.05  # links and addresses change in bursts
+
+
+@dataclass(frozen=True, slots=True)
+class BootSockets:
+    """Everything that needs privileges, opened before they are dropped."""
+
+    dhcp: list[Channel]
+    tftp: socket.socket
+    http: socket.socket
+    links: socket.socket
+
+
+def bind(config: Config) -> BootSockets:
+    """All listeners or none. Refused("port-taken") names who has the port."""
+    opened: list[socket.socket] = []
+    try:
+        http = listening.tcp("", config.http.port, "http")
+        opened.append(http)
+        tftp = udp.listen(config.tftp.port, what="tftp")
+        opened.append(tftp)
+        return BootSockets(open_channels(config), tftp, http, watch())
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+
+
+class BootServer:
+    """Serves on `sockets` from `start` until `close`. `clock` gives Unix seconds."""
+
+    def __init__(
+        self, config: Config, fleet: Fleet, sockets: BootSockets, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.site = Site(config, load_quirks(), http_port=sockets.http.getsockname()[1])
+        self._fleet = fleet
+        self._sockets = sockets
+        self._clock = clock
+        self._writer = Writer(lambda events: self._fleet.record(events))
+        self.recorder = Recorder(fleet.secret(), config, self._emit)
+        self.dhcp = DhcpServer(self.site, self.recorder, clock)
+        self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self._serves_tftp)
+        self.http = Front(BootRoutes(self.site, self.recorder, self.health, clock))
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fleet")
+        self._follower: asyncio.Task[None] | None = None
+
+    async def start(self) -> list[str]:
+        """Answer from now on; returns a line for a person per interface and listener."""
+        loop = asyncio.get_running_loop()
+        self.site.interfaces = read_interfaces()
+        self.site.see(await loop.run_in_executor(self._pool, self._fleet.view))
+        loop.add_reader(self._sockets.links, self._links_changed)
+        self.dhcp.start(self._sockets.dhcp)
+        self.tftp.start(self._sockets.tftp)
+        self.http.start([self._sockets.http])
+        self._follower = loop.create_task(self._follow())
+        return self.describe()
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._follower is not None:
+            self._follower.cancel()
+        self.dhcp.close()
+        self.tftp.close()
+        await self.http.close()
+        loop.remove_reader(self._sockets.links)
+        self._sockets.links.close()
+        await asyncio.to_thread(self._writer.close)
+        self._pool.shutdown()
+        self._fleet.close()
+
+    async def reload(self, config: Config) -> None:
+        """Decide by `config` from now on; what it says about ports is left for the next start."""
+        loop = asyncio.get_running_loop()
+        fleet = await loop.run_in_executor(self._pool, open_fleet, config)
+        view = await loop.run_in_executor(self._pool, fleet.view)
+        self._fleet, old = fleet, self._fleet
+        self.site.config = self.recorder.config = config
+        self.tftp.limits = config.tftp
+        self.site.see(view)
+        await loop.run_in_executor(self._pool, old.close)
+
+    def health(self) -> dict[str, object]:
+        return {
+            "status": "ok",
+            "generation": self.site.view.generation,
+            "events_waiting": self._writer.waiting,
+            "events_dropped": self._writer.dropped,
+        }
+
+    def describe(self) -> list[str]:
+        """What is listened on, by interface."""
+        config = self.site.config
+        dhcp = f"proxyDHCP udp {config.dhcp.port} and {config.dhcp.pxe_port}" if self._sockets.dhcp else "no DHCP"
+        ports = f"{dhcp}, TFTP udp {self._sockets.tftp.getsockname()[1]}, HTTP tcp {self.site.http_port}"
+        lines = []
+        for interface in serving(self.site.interfaces, config.server.interfaces):
+            own = self.site.own(interface.index)
+            lines.append(f"{interface.name}: machines are told {own or 'nothing (it has no IPv4 address)'}; {ports}")
+        wanted = {config.boot.bios_loader, config.boot.efi_loader, *config.boot.loaders.values()}
+        missing = [name for name in sorted(wanted) if find_loader(config.data / "loaders", name) is None]
+        if missing:
+            lines.append(f"missing loaders: {', '.join(missing)} (get them with: pxeserver loaders fetch)")
+        return lines or ["no interface to answer on"]
+
+    # --- following the fleet and the host ---
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        told = False
+        while True:
+            await asyncio.sleep(POLL)
+            try:
+                generation = await loop.run_in_executor(self._pool, self._fleet.generation)
+                if generation != self.site.view.generation:
+                    self.site.see(await loop.run_in_executor(self._pool, self._fleet.view))
+            except PxeServerError as error:  # machines go on to be served by what is known
+                if not told:
+                    log.warning("the fleet cannot be read now, the last view stays in force: %s", error)
+                told = True
+            else:
+                told = False
+
+    def _links_changed(self) -> None:
+        try:
+            while self._sockets.links.recv(1 << 16):
+                pass
+        except OSError:
+            pass
+        asyncio.get_running_loop().call_later(_SETTLE, self._read_links)
+
+    def _read_links(self) -> None:
+        try:
+            self.site.interfaces = read_interfaces()
+        except OSError as error:
+            log.warning("interfaces cannot be read: %s", error)
+
+    # --- TFTP ---
+
+    def _serves_tftp(self, ifindex: int) -> bool:
+        """The host itself may ask too: `doctor` does."""
+        interface = self.site.interfaces.get(ifindex)
+        return self.site.serves(ifindex) or (interface is not None and interface.loopback)
+
+    def _resolve(self, path: str, arrived: udp.Datagram) -> bytes | Path | None:
+        if is_autoexec(path):
+            base, poll = self.site.base_url(arrived.own), self.site.config.boot.poll_seconds
+            try:
+                return script.autoexec(base, poll_seconds=poll, templates=self.site.templates).encode()
+            except PxeServerError as error:  # a fault in a user's template
+                log.warning("no %s: %s", path, error)
+                return None
+        return find_loader(self.site.config.data / "loaders", path)
+
+    def _delivered(self, outcome: Outcome) -> None:
+        """TFTP shows only an address: the MAC follows from DHCP, or from the neighbour table."""
+        peer = outcome.peer[0]
+        mac = self.recorder.mac_of(peer) or neighbour(peer)
+        if mac is None or self.recorder.recent(mac) is None or is_autoexec(outcome.name):
+            log.info("%s to %s: %s %s", outcome.name, peer, outcome.result, outcome.text)
+            return
+        moved = Delivery(outcome.name, peer, outcome.bytes, outcome.size, outcome.seconds, outcome.text)
+        if outcome.result == "done":
+            self.recorder.sent(mac, "", "loader", moved, self._clock())
+        elif outcome.result in ("aborted", "lost", "unreadable"):
+            self.recorder.stopped(mac, "", "loader", moved, self._clock())
+
+    def _emit(self, event: Event) -> None:
+        if event.kind != "log":
+            log.info("%s %s %s %s", event.mac, event.boot[:8], event.kind, event.text)
+        self._writer.put(event)

@@ -1,0 +1,243 @@
+"""The boot HTTP routes: scripts, files, phone-home. What a machine may ask; no fleet data but its own.
+
+GET       /boot/TOKEN/script.ipxe, /boot/script.ipxe?mac=..&platform=..
+GET HEAD  /boot/TOKEN/loader/NAME, /b/HEX/NAME?boot=TOKEN
+POST      /boot/TOKEN/event, /boot/TOKEN/log;  GET POST /boot/TOKEN/up
+GET       /boot/TOKEN/metadata, /healthz
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pxeserver.boot import facts, script
+from pxeserver.boot import profile as profiles
+from pxeserver.boot import token as tokens
+from pxeserver.boot.answer import SCRIPT
+from pxeserver.boot.token import Token
+from pxeserver.errors import PxeServerError
+from pxeserver.images.layout import Layout
+from pxeserver.model import Machine, Stage
+from pxeserver.serve.http import Request, Response, Sent
+from pxeserver.serve.loaderfiles import find_loader, is_autoexec
+from pxeserver.serve.recorder import Delivery, File, Recorder
+from pxeserver.serve.site import Site
+
+REPORTED = (Stage.NETWORK, Stage.CONTAINERD, Stage.UP)  # stages that a booted system may report
+TEXT_MAX = 64 << 10
+_SCRIPT_TYPE = "text/plain; charset=utf-8"
+_FILE_TYPE = "application/octet-stream"
+_LOADER_TYPES = {".efi": "application/efi", ".iso": "application/vnd.efi-iso", ".img": "application/vnd.efi-img"}
+_NO_STORE = (("Cache-Control", "no-store"),)
+_FOREVER = (("Cache-Control", "public, max-age=31536000, immutable"),)
+
+_NOT_FOUND = Response(404, b"not found\n", headers=_NO_STORE)
+_DONE = Response(204)
+
+
+class BootRoutes:
+    """`await routes(request)` is the front's handler."""
+
+    def __init__(
+        self,
+        site: Site,
+        recorder: Recorder,
+        health: Callable[[], dict[str, object]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._site = site
+        self._recorder = recorder
+        self._health = health
+        self._clock = clock
+
+    async def __call__(self, request: Request) -> Response:
+        match request.path.strip("/").split("/"):
+            case ["healthz"]:
+                return self._only(request, "GET", "HEAD") or _json(self._health())
+            case ["b", hex_digest, _]:
+                return self._only(request, "GET", "HEAD") or self._blob(request, hex_digest)
+            case ["boot", name] if name == SCRIPT:
+                return self._only(request, "GET", "HEAD") or self._nameless_script(request)
+            case ["boot", sealed, *rest]:
+                token = tokens.open(self._recorder.key, sealed)
+                if token is not None:
+                    return self._of_boot(request, sealed, token, rest)
+        return _NOT_FOUND
+
+    def _of_boot(self, request: Request, sealed: str, token: Token, rest: list[str]) -> Response:
+        match rest:
+            case [name] if name == SCRIPT:
+                return self._only(request, "GET", "HEAD") or self._script(request, sealed, token)
+            case ["loader", *path] if path:
+                return self._only(request, "GET", "HEAD") or self._loader(request, sealed, token, "/".join(path))
+            case ["up"]:
+                return self._only(request, "GET", "POST") or self._up(request, token)
+            case ["event"]:
+                return self._only(request, "POST") or self._event(request, token)
+            case ["log"]:
+                return self._only(request, "POST") or self._log(request, token)
+            case ["metadata"]:
+                return self._only(request, "GET", "HEAD") or self._metadata(token)
+        return _NOT_FOUND
+
+    def _only(self, request: Request, *methods: str) -> Response | None:
+        if request.method in methods:
+            return None
+        return Response(405, b"method not allowed\n", headers=(("Allow", ", ".join(methods)),))
+
+    # --- scripts ---
+
+    def _nameless_script(self, request: Request) -> Response:
+        """For an iPXE that has no token: who it is follows from the MACs it tells, asked for if it told none."""
+        told = facts.parse(request.head.query)
+        if told is None or not told.macs:
+            return self._entry(request, "", None)
+        mac = next((mac for mac in told.macs if self._recorder.recent(mac) is not None), told.macs[0])
+        recent = self._recorder.enter(mac, self._clock())
+        token = tokens.open(self._recorder.key, recent.token) or Token(recent.boot, mac)
+        return self._script(request, tokens.seal(self._recorder.key, token), token)
+
+    def _script(self, request: Request, sealed: str, token: Token) -> Response:
+        """Without facts the small script that asks again with them; else the machine's own."""
+        site, now = self._site, self._clock()
+        base = site.base_url(request.own)
+        told = facts.parse(request.head.query)
+        if told is None:
+            return self._entry(request, sealed, token)
+        poll = site.config.boot.poll_seconds
+        machine = site.machine(token.mac, *told.macs)
+        bound = token if self._recorder.began(token) else None
+        profile = profiles.profile(machine, token.mac, site.view, site.config, bound)
+        image = profile.image.digest if profile.image is not None else ""
+        revision = profile.assignment.revision if profile.assignment is not None else 0
+        token = replace(token, image=tokens.image_prefix(image), revision=revision)
+        context = script.ScriptContext(
+            base, tokens.seal(self._recorder.key, token), token.mac, told.platform, poll, told.data
+        )
+        action, problem = profile.action, profile.problem
+        try:
+            text = script.render(profile, machine, context, site.templates)
+        except PxeServerError as error:
+            action, problem = "refuse", str(error)
+            text = script.failure(error, context, machine)
+        data = {**told.data, "image": image, "revision": str(revision) if image else ""}
+        self._recorder.script(token, action, request.peer, now, text=problem, data=data)
+        return _script_response(text)
+
+    def _entry(self, request: Request, sealed: str, token: Token | None) -> Response:
+        """The script that asks again with facts; for the record only if a token says whose it is."""
+        site, action, problem = self._site, "entry", ""
+        mac = token.mac if token is not None else ""
+        context = script.ScriptContext(
+            site.base_url(request.own), sealed, mac, poll_seconds=site.config.boot.poll_seconds
+        )
+        try:
+            url = f"{context.boot_url}/{SCRIPT}"
+            text = script.entry(url, poll_seconds=context.poll_seconds, templates=site.templates)
+        except PxeServerError as error:
+            action, problem = "refuse", str(error)
+            text = script.failure(error, context)
+        if token is not None:
+            self._recorder.script(token, action, request.peer, self._clock(), text=problem)
+        return _script_response(text)
+
+    # --- files ---
+
+    def _blob(self, request: Request, hex_digest: str) -> Response:
+        """A kernel or an initrd. The digest alone decides the bytes; the token is for the record."""
+        digest = "sha256:" + hex_digest
+        kind = self._site.blobs.get(digest)
+        if kind is None:
+            return _NOT_FOUND
+        path = Layout(self._site.config.data / "store").blob_path(digest)
+        token = tokens.open(self._recorder.key, request.query.get("boot", ""))
+        return self._file(request, path, hex_digest, _FILE_TYPE, token, kind, path.name[:12])
+
+    def _loader(self, request: Request, sealed: str, token: Token, path: str) -> Response:
+        if is_autoexec(path):
+            return self._script(request, sealed, token)
+        found = find_loader(self._site.config.data / "loaders", path)
+        if found is None:
+            return _NOT_FOUND
+        stat = found.stat()
+        kind = _LOADER_TYPES.get(found.suffix.lower(), _FILE_TYPE)
+        return self._file(request, found, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", kind, token, "loader", found.name)
+
+    def _file(
+        self, request: Request, path: Path, etag: str, kind: str, token: Token | None, what: File, name: str
+    ) -> Response:
+        try:
+            file = path.open("rb")
+        except OSError:
+            return _NOT_FOUND
+        headers = _NO_STORE if what == "loader" else _FOREVER
+        if token is None:
+            return Response(file=file, type=kind, etag=etag, headers=headers)
+        if request.method == "GET":
+            self._recorder.asked(token, what, self._clock())
+
+        def sent(result: Sent) -> None:
+            moved = Delivery(name, request.peer, result.first + result.sent, result.size, result.seconds)
+            if result.to_the_end:
+                self._recorder.sent(token.mac, token.boot, what, moved, self._clock())
+            elif result.sent < result.wanted:
+                broken = replace(moved, why="the machine closed the connection, or took nothing more")
+                self._recorder.stopped(token.mac, token.boot, what, broken, self._clock())
+
+        return Response(file=file, type=kind, etag=etag, headers=headers, sent=sent)
+
+    # --- phone-home ---
+
+    def _up(self, request: Request, token: Token) -> Response:
+        self._recorder.reported(token, Stage.UP, request.peer, self._clock(), {"ip": request.peer}, "")
+        return _DONE
+
+    def _event(self, request: Request, token: Token) -> Response:
+        """`stage=` or `cause=` with `text=` and `memory=` (MiB), as a form or a query."""
+        given = {**request.query, **request.form}
+        text = given.get("text", "")[:TEXT_MAX]
+        data = {"ip": request.peer, "memory": given.get("memory", "")}
+        if given.get("stage") in REPORTED:
+            self._recorder.reported(token, Stage(given["stage"]), request.peer, self._clock(), data, text)
+        elif given.get("cause"):
+            cause = {"cause": given["cause"][:60], **data}
+            self._recorder.said(token, "cause", request.peer, self._clock(), text, cause)
+        else:
+            return Response(400, b"stage= must be network, containerd or up; or say cause=\n")
+        return _DONE
+
+    def _log(self, request: Request, token: Token) -> Response:
+        text = request.body[:TEXT_MAX].decode("utf-8", "replace")
+        self._recorder.said(token, "log", request.peer, self._clock(), text, {})
+        return _DONE
+
+    def _metadata(self, token: Token) -> Response:
+        """What the booted system may know of itself."""
+        machine = self._site.machine(token.mac)
+        image = self._site.view.image_by_prefix(token.image) if token.image else None
+        body = {"boot": token.boot, "mac": token.mac, **_described(machine)}
+        body |= {"spec": image.spec, "image": image.digest} if image is not None else {"spec": "", "image": ""}
+        return _json(body)
+
+
+def _described(machine: Machine | None) -> dict[str, object]:
+    if machine is None:
+        return {"name": "", "macs": [], "labels": {}, "vars": {}}
+    return {
+        "name": machine.name,
+        "macs": list(machine.macs),
+        "labels": dict(machine.labels),
+        "vars": dict(machine.vars),
+    }
+
+
+def _script_response(text: str) -> Response:
+    return Response(200, text.encode(), _SCRIPT_TYPE, _NO_STORE)
+
+
+def _json(body: dict[str, object]) -> Response:
+    return Response(200, json.dumps(body, indent=1).encode() + b"\n", "application/json", _NO_STORE)
