@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, current_app, render_template, request, send_from_directory
+from flask import Blueprint, Response, current_app, g, render_template, request, send_from_directory
 from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from jinja2 import FileSystemLoader, StrictUndefined
@@ -26,12 +26,14 @@ from pxeserver import __version__, units
 from pxeserver.boot.styles import STYLES
 from pxeserver.config import Config
 from pxeserver.errors import NotFound, PxeServerError
+from pxeserver.fleet.values import MachineRow
 from pxeserver.local.loaders import LoaderSet
 from pxeserver.mac import Mac
 from pxeserver.resources import shipped
 from pxeserver.serial import rfc3339
 from pxeserver.web import forms, sse
 from pxeserver.web.forms import Notes, fleet
+from pxeserver.web.listed import Listed
 from pxeserver.web.view import Choice, ChoiceGroup, choices
 from pxeserver.web.view_fleet import filter_of, fleet_page
 from pxeserver.web.view_pages import boot_page, boots_page, image_page, images_page, machine_page
@@ -75,8 +77,16 @@ def _set_up(state: BlueprintSetupState) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {"rfc3339": rfc3339, "when": units.when, "age": units.age}
     app.url_map.converters["page"] = PagePath
+    app.config["LISTED"] = Listed(app.config["FLEET"])
     app.config["NOTES"] = Notes()
     app.config["CSRF_KEY"] = hmac.digest(app.config["FLEET"].secret(), b"forms", "sha256")
+
+
+@blueprint.before_request
+def _moment() -> None:
+    """The moment that a live page shows, taken before its data: a change in between is told again, never lost."""
+    if request.method == "GET" and request.endpoint != "pages.static_file":
+        g.cursor = sse.cursor(fleet())
 
 
 @blueprint.after_request
@@ -90,7 +100,7 @@ def _headers(response: Response) -> Response:
 def fleet_view() -> ResponseReturnValue:
     wanted = filter_of(request.args)
     page = fleet_page(
-        fleet().machines(),
+        _machines(),
         wanted,
         policy=current_app.config["CONFIG"].dhcp.unknown,
         images=len(fleet().images()),
@@ -128,13 +138,13 @@ def boot_view(ident: str) -> ResponseReturnValue:
 
 @blueprint.get("/images")
 def images_view() -> ResponseReturnValue:
-    page = images_page(fleet().images(), fleet().view().newest, fleet().machines())
+    page = images_page(fleet().images(), fleet().view().newest, _machines())
     return _page("images.html", "images", page, live="fleet from:body")
 
 
 @blueprint.get("/images/<digest>")
 def image_view(digest: str) -> ResponseReturnValue:
-    page = image_page(fleet().catalogue.get(digest), fleet().view().newest, fleet().machines())
+    page = image_page(fleet().catalogue.get(digest), fleet().view().newest, _machines())
     return _page("image.html", "images", page, live=f"fleet from:body, {AGES}")
 
 
@@ -220,7 +230,7 @@ def _render(template: str, section: str, *, live: str = "", **values: Any) -> st
         now=time.time(),
         zone=time.strftime("%Z"),
         version=__version__,
-        cursor=sse.cursor(fleet()),
+        cursor=g.get("cursor", ""),
         events=sse.PATH,
         csrf=forms.csrf_token(),
         note=note,
@@ -240,6 +250,11 @@ def _here(**changes: object) -> str:
     query = {**request.args.to_dict(), **changes}
     text = urlencode({k: v for k, v in query.items() if v is not None})
     return f"{request.path}?{text}" if text else request.path
+
+
+def _machines() -> tuple[MachineRow, ...]:
+    listed: Listed = current_app.config["LISTED"]
+    return listed.machines()
 
 
 def _choices() -> tuple[ChoiceGroup, ...]:

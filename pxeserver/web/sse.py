@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 PATH = "/events"
 TYPE = "text/event-stream"
 INTERVAL = 0.2  # seconds between looks at the database
+REST = 0.5  # seconds between two tellings: a storm of events must not make every page draw itself all the time
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps middle boxes and dead peers honest
 
 
@@ -69,7 +70,7 @@ def look(fleet: Fleet, since: Cursor | None) -> Look:
 
 
 def cursor(fleet: Fleet) -> Cursor:
-    """The moment that a page shows, taken before its data is read: a change in between is told, never lost."""
+    """Where the fleet stands. A page takes this before its data: a change in between is told, never lost."""
     return Cursor(fleet.generation(), changes(fleet.database, None).last)
 
 
@@ -90,6 +91,7 @@ class Hub:
 
     look: Callable[[Cursor | None], Look]
     interval: float = INTERVAL
+    rest: float = REST
     heartbeat: float = HEARTBEAT
     listeners: set[_Listener] = field(default_factory=set)
     _cursor: Cursor | None = None  # None: the poller has not looked yet
@@ -117,6 +119,7 @@ class Hub:
                 listener.wake.clear()
                 topics, listener.topics = listener.topics, set()
                 yield frames(topics, self._cursor or first.cursor)
+                await asyncio.sleep(self.rest)
         finally:
             self.listeners.discard(listener)
             if not self.listeners and self._poller is not None:

@@ -15,20 +15,23 @@ class Source:
     """A fleet that moves when told to; counts how often it was looked at."""
 
     def __init__(self) -> None:
-        self.now = Cursor(1, 10)
-        self.topics: frozenset[str] = frozenset()
+        self.moves: list[frozenset[str]] = []
         self.looks = 0
         self.fault = False
 
+    @property
+    def now(self) -> Cursor:
+        return Cursor(1, 10 + len(self.moves))
+
     def move(self, *topics: str) -> None:
-        self.now = Cursor(self.now.generation, self.now.event + 1)
-        self.topics = frozenset(topics)
+        self.moves.append(frozenset(topics))
 
     def look(self, since: Cursor | None) -> Look:
         self.looks += 1
         if self.fault:
             raise PxeServerError("database-locked", "the database is locked")
-        return Look(self.now, self.topics if since != self.now else frozenset())
+        first = 0 if since is None else since.event - 10
+        return Look(self.now, frozenset().union(*self.moves[first:]))
 
 
 async def until(stream: AsyncGenerator[bytes, None], text: bytes) -> bytes:
@@ -43,7 +46,7 @@ async def until(stream: AsyncGenerator[bytes, None], text: bytes) -> bytes:
 
 
 def hub(source: Source, heartbeat: float = 60.0) -> Hub:
-    return Hub(source.look, interval=0.005, heartbeat=heartbeat)
+    return Hub(source.look, interval=0.005, rest=0.0, heartbeat=heartbeat)
 
 
 def test_a_page_that_is_current_is_told_nothing_until_something_moves() -> None:
@@ -62,9 +65,9 @@ def test_a_page_that_is_current_is_told_nothing_until_something_moves() -> None:
 def test_a_page_that_fell_behind_is_told_at_once() -> None:
     async def scene() -> None:
         source = Source()
-        source.topics = frozenset({"fleet"})
-        stream = hub(source).stream("1.9")
-        assert b"event: fleet\nid: 1.10" in await anext(stream)
+        source.move("fleet")
+        stream = hub(source).stream("1.10")
+        assert b"event: fleet\nid: 1.11" in await anext(stream)
         await stream.aclose()
 
     asyncio.run(scene())
@@ -73,7 +76,7 @@ def test_a_page_that_fell_behind_is_told_at_once() -> None:
 def test_every_listener_is_told_by_one_poller_that_ends_with_the_last() -> None:
     async def scene() -> None:
         source = Source()
-        shared = Hub(source.look, interval=0.05)
+        shared = Hub(source.look, interval=0.05, rest=0.0)
         streams = [shared.stream("1.10") for _ in range(50)]
         for stream in streams:
             await anext(stream)
@@ -88,6 +91,31 @@ def test_every_listener_is_told_by_one_poller_that_ends_with_the_last() -> None:
         rest = source.looks
         await asyncio.sleep(0.05)
         assert source.looks <= rest + 1
+
+    asyncio.run(scene())
+
+
+def test_a_storm_is_told_in_gusts_and_nothing_is_lost() -> None:
+    async def scene() -> None:
+        source = Source()
+        stream = Hub(source.look, interval=0.001, rest=0.1).stream("1.10")
+        await anext(stream)
+        parts: list[bytes] = []
+
+        async def listen() -> None:
+            while not any(b"machine-39\n" in part for part in parts):
+                parts.append(await anext(stream))
+
+        async with asyncio.timeout(20):
+            listening = asyncio.create_task(listen())
+            for n in range(40):
+                source.move("fleet", f"machine-{n}")
+                await asyncio.sleep(0.005)
+            await listening
+        for n in range(40):
+            assert sum(part.count(f"event: machine-{n}\n".encode()) for part in parts) == 1
+        assert len(parts) < 40
+        await stream.aclose()
 
     asyncio.run(scene())
 
