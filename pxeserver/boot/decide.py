@@ -11,7 +11,7 @@ from pxeserver.boot.request import BootRequest, request_of
 from pxeserver.boot.styles import SILENCE, STYLES, styles_for
 from pxeserver.config import Config
 from pxeserver.model import Digest, FleetView, Pin, Reason, Recent
-from pxeserver.wire import dhcp
+from pxeserver.wire import dhcp, pxe
 
 __all__ = ["STYLES", "BootRequest", "Decision", "decide", "request_of"]
 
@@ -25,6 +25,7 @@ _NO_PIN = Pin()
 class Decision:
     """`loader` is a file of the loader set when `kind` is "loader"; the boot's token binds `image` and `revision`.
 
+    `goarch` is the processor that the request shows ("" if it does not), after the quirks: arch 0 of a Pi is arm64.
     `why` is the slug of an ignored request, for counters: dhcp-off, not-ours, policy-ignore, policy-local, no-loader.
     """
 
@@ -35,6 +36,7 @@ class Decision:
     loader: str = ""
     image: Digest = ""
     revision: int = 0
+    goarch: str = ""
     why: str = ""
 
 
@@ -88,6 +90,7 @@ def decide(
         loader,
         chosen.image.digest if chosen.image is not None else "",
         chosen.assignment.revision if chosen.assignment is not None else 0,
+        request.arch.goarch if family == request.arch.family else pxe.goarch_of(family),
     )
 
 

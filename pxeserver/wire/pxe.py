@@ -97,6 +97,11 @@ def arch_of(code: int) -> Arch:
     return ARCHES.get(code) or Arch(code, f"unknown architecture {code}", "unknown")
 
 
+def goarch_of(family: str) -> str:
+    """The images that a family's machines can run, "" if the table does not say."""
+    return next((row.goarch for row in ARCHES.values() if row.family == family), "")
+
+
 def archs(raw: bytes) -> tuple[int, ...]:
     """Option 93: a list of big-endian u16; a last odd byte is dropped."""
     return tuple(int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw) - 1, 2))
