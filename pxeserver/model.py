@@ -175,8 +175,6 @@ class FleetView:
     images: Mapping[Digest, Image] = field(default_factory=dict)
     newest: Mapping[str, Digest] = field(default_factory=dict)  # spec name -> newest built image
     policy: Policy = Policy.WAIT
-    default_spec: str = ""
-    default_cmdline: tuple[str, ...] = ()
 
     def machine(self, mac: Mac) -> Machine | None:
         ident = self.by_mac.get(mac)

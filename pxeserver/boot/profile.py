@@ -40,7 +40,7 @@ def profile(machine: Machine | None, mac: Mac, view: FleetView, config: Config, 
     chosen = choose(machine, mac, view, config, bound)
     if chosen.image is None:
         return chosen
-    layers = [("default", (*config.defaults.cmdline, *view.default_cmdline))]
+    layers = [("default", config.defaults.cmdline)]
     if machine is not None:
         layers.append(("machine", machine.cmdline))
     if chosen.assignment is not None:
@@ -114,7 +114,7 @@ def _policy(view: FleetView, config: Config, who: Reason) -> Profile:
         why = Reason("policy", f"no assignment, dhcp.unknown is {policy.value}")
         action: Action = "wait" if policy is Policy.WAIT else "local" if policy is Policy.LOCAL else "ignore"
         return Profile(action, policy, None, None, (who, why))
-    spec = view.default_spec or config.defaults.spec
+    spec = config.defaults.spec
     image = view.images.get(view.newest.get(spec, ""))
     if image is None:
         problem = f'the default spec "{spec}" was never built{_near(spec, view.newest)}' if spec else "no default spec"

@@ -12,6 +12,7 @@ from pxeserver.model import Assignment, Blob, FleetView, Image, Machine, Policy
 
 MAC = "52:54:00:77:00:01"
 CONFIG = Config()
+WEB = Config(defaults=Defaults(spec="web"))
 
 
 def reasons(found: Profile) -> str:
@@ -24,8 +25,7 @@ def newer(image: Image) -> Image:
 
 def test_the_command_line_is_layered(view: FleetView, machine: Machine) -> None:
     machine = replace(machine, cmdline=("quiet=no", "a=machine"))
-    config = Config(defaults=Defaults(cmdline=("a=config", "b=config")))
-    found = profile(machine, MAC, replace(view, default_cmdline=("b=default",)), config)
+    found = profile(machine, MAC, view, Config(defaults=Defaults(cmdline=("a=default", "b=default"))))
     assert [(part.text, part.origin) for part in found.cmdline_parts] == [
         ("console=ttyS0", "image"),
         ("quiet=no", "machine"),
@@ -62,17 +62,15 @@ def test_policies(view: FleetView, image: Image) -> None:
     for policy, action in ((Policy.WAIT, "wait"), (Policy.LOCAL, "local"), (Policy.IGNORE, "ignore")):
         found = choose(None, MAC, replace(nobody, policy=policy), CONFIG)
         assert (found.action, found.policy, found.image) == (action, policy, None)
-    default = replace(nobody, policy=Policy.DEFAULT, default_spec="web")
-    found = profile(None, MAC, default, CONFIG)
+    default = replace(nobody, policy=Policy.DEFAULT)
+    found = profile(None, MAC, default, WEB)
     assert (found.action, found.image) == ("boot", image)
     assert join(found.cmdline_parts) == "console=ttyS0 quiet"
-    by_config = choose(None, MAC, replace(default, default_spec=""), Config(defaults=Defaults(spec="web")))
-    assert by_config.image == image
 
 
 def test_a_default_spec_that_was_never_built_makes_machines_wait(view: FleetView) -> None:
     nobody = replace(view, assignments={}, policy=Policy.DEFAULT)
-    found = choose(None, MAC, replace(nobody, default_spec="webb"), CONFIG)
+    found = choose(None, MAC, nobody, Config(defaults=Defaults(spec="webb")))
     assert found.action == "wait" and found.problem.endswith('"webb" was never built - did you mean "web"?')
     assert choose(None, MAC, nobody, CONFIG).problem == "no default spec"
 
@@ -113,10 +111,10 @@ def test_a_boot_by_policy_keeps_its_image_until_the_machine_is_assigned(
     view: FleetView, machine: Machine, image: Image
 ) -> None:
     view = replace(view, images={**view.images, newer(image).digest: newer(image)}, newest={"web": newer(image).digest})
-    default = replace(view, assignments={}, policy=Policy.DEFAULT, default_spec="web")
+    default = replace(view, assignments={}, policy=Policy.DEFAULT)
     bound = Token("00" * 8, MAC, image_prefix(image.digest), 0)
-    assert choose(machine, MAC, default, CONFIG, bound).image == image
-    assert choose(machine, MAC, default, CONFIG).image == newer(image)
+    assert choose(machine, MAC, default, WEB, bound).image == image
+    assert choose(machine, MAC, default, WEB).image == newer(image)
     assert choose(machine, MAC, view, CONFIG, bound).assignment == view.assignments[1]
 
 
