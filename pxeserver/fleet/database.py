@@ -79,7 +79,7 @@ def open_database(config: Config) -> Database:
         url = f"sqlite:///{_sqlite_file(config.data / 'fleet.db')}"
     try:
         engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    except ImportError as error:
+    except (ImportError, ArgumentError) as error:
         raise UsageError(
             "database-driver", f"no driver for this database: {error}", hint="pip install 'pxeserver[postgresql]'"
         ) from None

@@ -157,11 +157,7 @@ def _checked(before: Machine, edit: MachineEdit, config: Config) -> dict[str, An
     if edit.vars is not None:
         out["vars"] = _map("var", {} if edit.whole else before.vars, edit.vars, _VAR)
     if edit.cmdline is not None:
-        for text in edit.cmdline:
-            problem = next((p for p in map(fault, split(text)) if p), "") if text.strip() else "is empty"
-            if problem:
-                raise UsageError("cmdline-edit", f"{text!r} {problem}", where=Where(field="cmdline"))
-        out["cmdline"] = tuple(edit.cmdline)
+        out["cmdline"] = _edits(edit.cmdline)
     if edit.template is not None:
         out["template"] = _template(edit.template, config)
     return out
@@ -187,6 +183,17 @@ def _macs(texts: Iterable[str]) -> tuple[Mac, ...]:
         if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
             raise UsageError("bad-mac", f"{mac} is no machine's address (a group's, or all zero)")
     return macs
+
+
+def _edits(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        problem = "" if text.strip() else "is empty"
+        if not text.isprintable():
+            problem = "holds a line break or another control character"
+        problem = problem or next((p for p in map(fault, split(text)) if p), "")
+        if problem:
+            raise UsageError("cmdline-edit", f"{text!r} {problem}", where=Where(field="cmdline"))
+    return texts
 
 
 def _map(what: str, before: Mapping[str, str], edit: Mapping[str, str | None], rule: re.Pattern[str]) -> dict[str, str]:

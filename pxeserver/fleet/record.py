@@ -6,7 +6,7 @@ Nothing an event says can make it fail: what makes no sense is left out, texts a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -52,7 +52,9 @@ class _Batch:
         self.boots: dict[str, dict[str, Any]] = {}
         self.new_boots: set[str] = set()
         self.rows: list[dict[str, Any]] = []
-        self._load_hosts({e.mac for e in events if e.mac})
+        macs = {e.mac: e.at for e in reversed(events) if e.mac and math.isfinite(e.at)}
+        self._load_hosts(macs)
+        self._add_hosts({mac: at for mac, at in macs.items() if mac not in self.hosts})
         self._load_boots({e.boot for e in events if e.boot} | {h.boot for h in self.hosts.values() if h.boot})
 
     def _load_hosts(self, macs: Iterable[str]) -> None:
@@ -70,10 +72,26 @@ class _Batch:
         query = select(_BOOT).where(BootRow.id.in_(list(ids)))
         self.boots = {row.id: dict(row._mapping) for row in self.conn.execute(query)}
 
+    def _add_hosts(self, macs: Mapping[str, float]) -> None:
+        """Machines never heard of, by MAC and when they were first."""
+        if not macs:
+            return
+        new = insert(MachineRecord).returning(MachineRecord.id, sort_by_parameter_order=True)
+        values = [{"known": False, "created": at, "seen": at} for at in macs.values()]
+        for mac, ident in zip(macs, self.conn.execute(new, values).scalars().all(), strict=True):
+            self.hosts[mac] = _Host(ident)
+        self.conn.execute(
+            insert(MacRecord), [{"mac": m, "machine": h.id, "position": 0} for m, h in self.hosts.items() if m in macs]
+        )
+        self.moved = True
+
     def add(self, event: Event) -> None:
         if not math.isfinite(event.at):
             return
-        host = self._host(event) if event.mac else None
+        host = self.hosts[event.mac] if event.mac else None
+        if host is not None:
+            host.seen = max(host.seen, event.at)
+            self._learn(host, event)
         if event.boot:
             boot = self._boot(event, host)
             self._advance(boot, event)
@@ -82,18 +100,6 @@ class _Batch:
             else:
                 boot["counts"] = {**boot["counts"], event.kind: boot["counts"].get(event.kind, 0) + 1}
         self.rows.append(_event_row(event))
-
-    def _host(self, event: Event) -> _Host:
-        host = self.hosts.get(event.mac)
-        if host is None:
-            query = insert(MachineRecord).values(known=False, created=event.at, seen=event.at)
-            ident = self.conn.execute(query.returning(MachineRecord.id)).scalar_one()
-            self.conn.execute(insert(MacRecord).values(mac=event.mac, machine=ident, position=0))
-            host = self.hosts[event.mac] = _Host(ident, seen=event.at)
-            self.moved = True
-        host.seen = max(host.seen, event.at)
-        self._learn(host, event)
-        return host
 
     def _learn(self, host: _Host, event: Event) -> None:
         data = event.data
