@@ -43,15 +43,21 @@ def expand(ref: str) -> str:
     first, slash, rest = ref.partition("/")
     if not slash:
         return f"{DEFAULT_DOMAIN}/library/{ref}"
-    if "/" not in rest and not ("." in first or ":" in first or first == "localhost"):
+    if "/" not in rest and not _is_domain(first):
         return f"{DEFAULT_DOMAIN}/{ref}"
     return ref
 
 
+def _is_domain(first: str) -> bool:
+    """Whether the first part of a name is a registry: only then does it look like a host."""
+    return "." in first or ":" in first or first == "localhost"
+
+
 def parse(ref: str, where: Where | None = None) -> Reference:
     """The parts of `ref`, expanded; UsageError "bad-reference" with `where` when it names no image."""
-    full = expand(ref)
-    domain, _, rest = full.partition("/")
+    domain, slash, rest = expand(ref).partition("/")
+    if not _is_domain(domain):
+        domain, rest = DEFAULT_DOMAIN, domain + slash + rest
     name, at, digest = rest.partition("@")
     path, colon, tag = name.rpartition(":")
     if not colon:
@@ -74,7 +80,8 @@ def _fault(ref: str, domain: str, path: str) -> str:
         return f'"{domain}" is no registry'
     for part in path.split("/"):
         if not _PART.fullmatch(part):
-            return f'"{part}" may hold small letters, digits, dots, dashes and underscores only' if part else "//"
+            may = f'"{part}" may hold small letters, digits, dots, dashes and underscores only'
+            return may if part else "an empty part"
     return "it is longer than 255 characters" if len(path) > 255 else ""
 
 
