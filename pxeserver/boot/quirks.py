@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
@@ -12,6 +13,8 @@ from pxeserver.boot.styles import STYLES
 from pxeserver.errors import did_you_mean
 from pxeserver.resources import shipped
 from pxeserver.wire import pxe
+
+_OUI = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){2}")
 
 
 class _Part(BaseModel):
@@ -28,7 +31,7 @@ class Match(_Part):
     @classmethod
     def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
-            if len(text) != 8 or len(bytes.fromhex(text.replace(":", ""))) != 3:
+            if not _OUI.fullmatch(text):
                 raise ValueError(f'"{text}" is not the first three bytes of a MAC, as in b8:27:eb')
         return tuple(text.lower() for text in value)
 
