@@ -97,12 +97,9 @@ def _part(name: str, control: int) -> int:
 
 
 def _make_web(fleet: Fleet, config: Config) -> Web:
-    from pxeserver.serve.admin import Web
-    from pxeserver.web import sse
-    from pxeserver.web.app import create_app
+    from pxeserver.web.site import make_web
 
-    hub = sse.Hub(partial(sse.look, fleet))
-    return Web(create_app(fleet, config), hub.stream)
+    return make_web(fleet, config)
 
 
 def _advise(config: Config) -> None:

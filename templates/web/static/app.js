@@ -7,6 +7,7 @@
     mark.querySelector("span").textContent = text;
   };
   document.addEventListener("htmx:sse:after:connection", () => say("on", "live"));
+  document.addEventListener("htmx:sse:before:connection", () => say("off", "connecting"));
   document.addEventListener("htmx:sse:error", () => say("off", "reconnecting"));
   document.addEventListener("htmx:sse:close", () => say("off", "not live"));
   document.addEventListener("keydown", (event) => {
