@@ -11,7 +11,7 @@ import re
 from pxeserver.errors import Refused
 
 _SHOWN_MAX = 300
-_NOT_SHOWN = re.compile(r"[^A-Za-z0-9 .,:@/_+()=~<>*!?%-]")
+_NOT_SHOWN = re.compile(r"&(?=&)|[^A-Za-z0-9 .,:@/_+()=~<>*!?%&'\"-]")
 _QUOTES = frozenset("\"'`")
 
 
