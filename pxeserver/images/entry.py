@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     major: int = 0
     minor: int = 0
     open: Callable[[], Readable] | None = None
-    pax: Mapping[str, str] = _NONE  # PAX records that only a tar archive can keep: fractions of mtime, xattrs
+    pax: Mapping[str, str] = _NONE  # what only a tar archive can keep: fractions of mtime, owners' names, xattrs
 
 
 def folder(name: str, mode: int = 0o755, *, uid: int = 0, gid: int = 0) -> Entry:

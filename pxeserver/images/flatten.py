@@ -134,7 +134,8 @@ def _filtered(entries: Iterable[Entry], base: BaseImage, use: Use, strict: bool)
         if entry.name == "etc/mtab":
             yield entry._replace(mtime=FIXED_TIME, pax=_without_time(entry))
         elif entry.name == "etc/resolv.conf" and use is not Use.CONTAINER:
-            yield symlink(entry.name, RESOLVER_LINK, entry.mode, uid=entry.uid, gid=entry.gid)
+            link = symlink(entry.name, RESOLVER_LINK, entry.mode, uid=entry.uid, gid=entry.gid)
+            yield link._replace(pax=_without_time(entry))
         elif entry.name in ("etc/hosts", "etc/resolv.conf"):
             yield _replaced(entry, base, strict)
         else:
@@ -150,7 +151,7 @@ def _replaced(entry: Entry, base: BaseImage, strict: bool) -> Entry:
         )
     data = HOSTS if entry.name == "etc/hosts" else NO_RESOLVER
     mode = entry.mode if entry.kind == FILE else 0o644
-    return text(entry.name, data, mode, uid=entry.uid, gid=entry.gid)
+    return text(entry.name, data, mode, uid=entry.uid, gid=entry.gid)._replace(pax=_without_time(entry))
 
 
 def _without_time(entry: Entry) -> dict[str, str]:

@@ -28,7 +28,7 @@ def entries(base: BaseImage, prefix: str, platforms: tuple[str, ...], *, strict:
         )
     yield from parents(prefix)
     yield text(f"{prefix}oci-layout", _LAYOUT_FILE, mtime=0)
-    for name in ("blobs", "blobs/sha256"):
+    for name in ("blobs/", "blobs/sha256/"):
         yield folder(prefix + name)._replace(mtime=0)
     for blob in _blobs(base, platforms):
         path = base.layout.blob_path(blob.digest)

@@ -144,7 +144,7 @@ def open_source(
             return engine
     from pxeserver.images.registry import RegistrySource
 
-    registry = RegistrySource(store, (*mirrors, *config.images.mirrors), progress, cert_file=cert_file)
+    registry = RegistrySource(store, (*filter(None, mirrors), *config.images.mirrors), progress, cert_file=cert_file)
     chain: list[Source] = [registry]
     if text != "registry":
         chain.insert(0, LayoutSource(store, "the local store"))

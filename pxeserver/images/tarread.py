@@ -15,7 +15,8 @@ _KINDS = {
     b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARDLINK, b"2": SYMLINK,
     b"3": CHAR, b"4": BLOCK, b"5": FOLDER, b"6": FIFO,
 }  # fmt: skip
-_KEPT = ("SCHILY.xattr.", "LINUXKIT.")
+_KEPT = ("SCHILY.xattr.", "LINUXKIT.", "uname", "gname")
+_NO_OWNERS = bytes(64)
 SLUG = "tar-malformed"
 _CHUNK = 256 * 1024
 _META_LIMIT = 1 << 20  # bytes of one PAX or long-name header
@@ -82,9 +83,9 @@ def _entry(block: bytes, kind: bytes, size: int, records: dict[str, str], stream
         size = 0  # links of some writers carry their target's size, but no content
     member = _Member(stream, size)
     mtime = records.get("mtime")
-    keep = {
-        k: v for k, v in records.items() if k.startswith(("SCHILY.xattr.", "LINUXKIT.")) or (k == "mtime" and "." in v)
-    }
+    keep = {k: v for k, v in records.items() if k.startswith(_KEPT) or (k == "mtime" and "." in v)}
+    if block[265:329] != _NO_OWNERS:
+        keep = {"uname": _text(block[265:297]), "gname": _text(block[297:329]), **keep}
     return Entry(
         name=name,
         kind=what,

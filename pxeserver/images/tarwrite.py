@@ -19,6 +19,12 @@ class TarWriter:
     def add(self, entry: Entry, records: dict[str, str] | None = None) -> None:
         """`records` are more PAX records for this entry, such as where it came from."""
         pax = {**entry.pax, **(records or {})}
+        owners = b""
+        for key in ("uname", "gname"):
+            value = _bytes(pax.get(key, ""))
+            if len(value) <= 32 and value.isascii():
+                pax.pop(key, None)
+            owners += _ascii(value)[:32].ljust(32, b"\0")
         name, link = _bytes(entry.name), _bytes(entry.link)
         size = entry.size if entry.kind == FILE else 0
         for key, value, most in (("path", name, 100), ("linkpath", link, 100)):
@@ -31,13 +37,15 @@ class TarWriter:
             pax["mtime"] = str(entry.mtime)
         if pax:
             body = b"".join(_record(k, pax[k]) for k in sorted(pax))
-            top, base = posixpath.split(entry.name.rstrip("/"))
-            self._sink.write(_header(_bytes(posixpath.join(top, "PaxHeaders.0", base)), b"x", len(body)))
+            top, slash, base = entry.name.rpartition("/")
+            name_of_pax = _bytes(posixpath.normpath(f"{top}{slash}PaxHeaders.0/{base}"))
+            self._sink.write(_header(name_of_pax, b"x", len(body), ends=bytes(80)))
             self._sink.write(body + bytes(-len(body) % 512))
         self._sink.write(
             _header(
                 name, _FLAGS[entry.kind], size, link=link, mode=entry.mode & 0o7777,
-                uid=entry.uid, gid=entry.gid, mtime=entry.mtime, major=entry.major, minor=entry.minor,
+                uid=entry.uid, gid=entry.gid, mtime=entry.mtime,
+                ends=owners + _octal(entry.major, 7) + _octal(entry.minor, 7),
             )
         )  # fmt: skip
         if entry.open is not None and entry.kind == FILE:
@@ -50,13 +58,12 @@ class TarWriter:
 
 def _header(
     name: bytes, flag: bytes, size: int, *, link: bytes = b"", mode: int = 0,
-    uid: int = 0, gid: int = 0, mtime: int = 0, major: int = 0, minor: int = 0,
+    uid: int = 0, gid: int = 0, mtime: int = 0, ends: bytes,
 ) -> bytes:  # fmt: skip
     head = b"".join(
         (
             _ascii(name).ljust(100, b"\0"), _octal(mode, 7), _octal(uid, 7), _octal(gid, 7), _octal(size, 11),
-            _octal(mtime, 11), b" " * 8, flag, _ascii(link).ljust(100, b"\0"), b"ustar\x0000", bytes(64),
-            _octal(major, 7), _octal(minor, 7), bytes(167),
+            _octal(mtime, 11), b" " * 8, flag, _ascii(link).ljust(100, b"\0"), b"ustar\x0000", ends, bytes(167),
         )
     )  # fmt: skip
     return head[:148] + b"%06o\0 " % sum(head) + head[156:]

@@ -144,7 +144,7 @@ def _volume(entry: VolumeEntry, bases: Mapping[str, BaseImage], options: Options
         yield Part(entry.location, entry.ref, entries, key)
     else:
         yield _root(entry.location, bases[entry.ref], flatten.Use.VOLUME, f"{lower}/", options)
-    after = [folder(f"{entry.folder}/tmp"), folder(f"{entry.folder}/merged")]
+    after = [folder(f"{entry.folder}/tmp/"), folder(f"{entry.folder}/merged/")]  # spelled as LinuxKit does
     yield _generated(entry.location, "linuxkit.volumes", lambda: after)
 
 

@@ -1,0 +1,148 @@
+"""The whole build: specs -> plan -> tree -> kernel, initrd and command line in the store, and files as asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pxeserver.config import Config
+from pxeserver.errors import PxeServerError, Refused
+from pxeserver.images import initrd, outputs, tree
+from pxeserver.images.catalogue import Catalogue, checked_tag
+from pxeserver.images.layers import BaseImage
+from pxeserver.images.outputs import FORMS, Target
+from pxeserver.images.progress import Progress
+from pxeserver.images.segments import SPEC_CMDLINE, SegmentCache
+from pxeserver.images.sources import Source
+from pxeserver.images.store import Store
+from pxeserver.linuxkit import loader, plan
+from pxeserver.linuxkit.entries import ImageDefaults, Plan, Use
+from pxeserver.linuxkit.loader import Loaded, SpecSource
+from pxeserver.model import Image
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build, from what, into what. `formats` empty: the store only; `target` is needed with formats only."""
+
+    specs: tuple[SpecSource, ...]
+    name: str
+    arch: str
+    source: Source
+    formats: tuple[str, ...] = ()
+    target: Target | None = None
+    tags: tuple[str, ...] = ()
+    strict: bool = False
+    pull: bool = False
+    decompress_kernel: bool = False
+    compression: str = "gzip"
+    sbom: str = "sbom.spdx.json"  # path in the tree; "" = none
+    now: float | None = None  # time in the SBOM, Unix seconds; None = LinuxKit's fixed time
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """`image` is None when nothing bootable was made for the store: a stream, or a spec without a kernel."""
+
+    image: Image | None
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+
+def build(request: BuildRequest, store: Store, config: Config, progress: Progress) -> Built:
+    """Raises UsageError for faults of the spec and flags, NotFound for base images and files, each with its place."""
+    formats = outputs.checked(request.formats)
+    for tag in request.tags:
+        checked_tag(tag, request.name)
+    loaded = loader.load(request.specs, strict=request.strict)
+    bases = fetch(loaded, request, progress)
+    made = plan.plan(loaded, {ref: ImageDefaults.of(base.config) for ref, base in bases.items()})
+    for warning in made.warnings:
+        progress.say(f"warning: {warning}")
+    streamed = next((FORMS[f] for f in formats if FORMS[f].streamable), None)
+    if streamed is not None:
+        assert request.target is not None
+        whole = tree.tree(made, bases, _options(request, made.cmdline.encode(), dockerfile=streamed.dockerfile))
+        return Built(None, tuple(outputs.write_stream(streamed, whole, request.target)), made.warnings)
+    return _bootable(request, formats, made, bases, store, config, progress)
+
+
+def fetch(loaded: Loaded, request: BuildRequest, progress: Progress) -> dict[str, BaseImage]:
+    """Every base image of the spec by its full reference; errors name the place in the spec that asks for it."""
+    uses: dict[str, Use] = {}
+    for use in plan.uses(loaded):
+        uses.setdefault(use.ref, use)
+
+    def one(use: Use) -> BaseImage:
+        try:
+            return request.source.base(use.ref, request.arch, request.pull)
+        except PxeServerError as error:
+            error.where = error.where or use.where
+            raise
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="base") as pool:
+        waiting = [pool.submit(one, use) for use in uses.values()]
+        try:
+            return {base.ref: base for base in (w.result() for w in waiting)}
+        except BaseException:
+            for w in waiting:
+                w.cancel()
+            raise
+
+
+def _options(request: BuildRequest, cmdline: bytes, *, dockerfile: bool = False) -> tree.Options:
+    return tree.Options(
+        name=request.name,
+        cmdline=cmdline,
+        strict=request.strict,
+        decompress_kernel=request.decompress_kernel,
+        sbom=request.sbom,
+        now=request.now,
+        dockerfile=dockerfile,
+    )
+
+
+def _bootable(
+    request: BuildRequest,
+    formats: tuple[str, ...],
+    made: Plan,
+    bases: Mapping[str, BaseImage],
+    store: Store,
+    config: Config,
+    progress: Progress,
+) -> Built:
+    cache = SegmentCache(config.data / "cache" / "segments", store, request.compression)
+    whole = tree.tree(made, bases, _options(request, SPEC_CMDLINE))
+    ready = initrd.assemble(whole, cache, store, spec_cmdline=made.cmdline, arch=request.arch, progress=progress)
+    cache.sweep(time.time())
+    files: list[Path] = []
+    for name in formats:
+        write = FORMS[name].files
+        assert write is not None and request.target is not None
+        files += write(ready, store, request.target)
+    if ready.kernel is None:
+        if not formats:
+            raise Refused(
+                "spec-no-kernel", f"{request.name} has no kernel, so no machine could boot it", hint="add kernel.image"
+            )
+        store.drop_unused([ready.initrd.digest])
+        return Built(None, tuple(files), made.warnings)
+    image = Image(ready.digest, request.name, ready.kernel, ready.initrd, ready.cmdline, request.arch)
+    facts = {
+        "bases": [{"use": u, "ref": b.ref, "digest": b.digest} for u, b in _used(made, bases)],
+        "compression": cache.label,
+        "segments": [{"digest": s.raw_digest, "size": s.raw_size, "compressed": s.size} for s in ready.segments],
+        "strict": request.strict,
+    }
+    text = b"---\n".join(s.text.encode() if isinstance(s.text, str) else s.text for s in request.specs)
+    stored = Catalogue(store).add(image, spec_text=text, facts=facts, tags=request.tags)
+    return Built(stored, tuple(files), made.warnings)
+
+
+def _used(made: Plan, bases: Mapping[str, BaseImage]) -> list[tuple[str, BaseImage]]:
+    return [(e.location, bases[ref]) for e in made.entries if (ref := getattr(e, "ref", ""))]

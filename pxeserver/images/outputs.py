@@ -1,0 +1,174 @@
+"""What a build can write besides the image in the store: a table of named forms, named as LinuxKit names them."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pxeserver.errors import PxeServerError, UsageError, did_you_mean
+from pxeserver.images.entry import FILE, Entry, text
+from pxeserver.images.initrd import Assembled
+from pxeserver.images.segments import APK_DATABASE
+from pxeserver.images.store import Store
+from pxeserver.images.tarwrite import TarWriter
+from pxeserver.images.tree import Tree
+from pxeserver.images.writers import Sink, copy
+from pxeserver.model import Blob
+
+DEFAULT = "kernel+initrd"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where files go: FOLDER/NAME-...; a streamable form to `stream` or `file` when one is given."""
+
+    folder: Path
+    name: str
+    stream: BinaryIO | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """`files` makes files out of an assembled image, `stream` writes the tree itself as one stream ("tar", ...)."""
+
+    files: Callable[[Assembled, Store, Target], Iterator[Path]] | None = None
+    suffix: str = ""
+    dockerfile: bool = False
+
+    @property
+    def streamable(self) -> bool:
+        return self.files is None
+
+
+def _kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
+    if made.kernel is not None:
+        yield _copied(store.blob_path(made.kernel.digest), target, "kernel")
+    yield _copied(store.blob_path(made.initrd.digest), target, "initrd.img")
+    if made.cmdline:
+        path = target.folder / f"{target.name}-cmdline"
+        with whole_file(path) as file:
+            file.write(made.cmdline.encode("utf-8", "surrogateescape"))
+        yield path
+
+
+def _tar_kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
+    path = target.folder / f"{target.name}-initrd.tar"
+    with whole_file(path) as file:
+        tar = TarWriter(file)
+        if made.kernel is not None:
+            tar.add(_blob("kernel", made.kernel, store))
+        skipped = made.ucode.size if made.ucode else 0  # here the microcode stands beside the initrd, not in it
+        tar.add(_blob("initrd.img", made.initrd, store, skipped))
+        if made.cmdline:
+            tar.add(text("cmdline", made.cmdline.encode("utf-8", "surrogateescape")))
+        if made.ucode is not None:
+            tar.add(_blob("ucode.cpio", made.ucode, store))
+        tar.finish()
+    yield path
+
+
+FORMS: dict[str, Form] = {
+    "kernel+initrd": Form(files=_kernel_initrd),
+    "tar-kernel-initrd": Form(files=_tar_kernel_initrd),
+    "tar": Form(suffix=".tar"),
+    "docker": Form(suffix=".docker", dockerfile=True),
+}
+# LinuxKit makes these by running its mkimage containers
+_ELSEWHERE = (
+    *("aws", "dynamic-vhd", "gcp", "iso-bios", "iso-efi", "iso-efi-initrd", "kernel+erofs", "kernel+iso"),
+    *("kernel+squashfs", "qcow2-bios", "qcow2-efi", "raw-bios", "raw-efi", "rpi3", "vhd", "vmdk"),
+)
+
+
+def checked(formats: Sequence[str]) -> tuple[str, ...]:
+    """The names that may be asked for together, each once; UsageError "format-..." otherwise."""
+    names = tuple(dict.fromkeys(formats))
+    for name in names:
+        if name in FORMS:
+            continue
+        known = f"known: {', '.join(FORMS)}"
+        if name in _ELSEWHERE:
+            raise UsageError("format-unsupported", f"format {name} is not made here", hint=known)
+        raise UsageError("format-unknown", f'unknown format type "{name}"{did_you_mean(name, FORMS)}', hint=known)
+    streamed = next((n for n in names if FORMS[n].streamable), "")
+    if streamed and len(names) > 1:
+        raise UsageError("format-alone", f"format type {streamed} must be the only format specified")
+    return names
+
+
+def write_tree(tree: Tree, sink: Sink) -> None:
+    """The tree as a PAX archive, each entry with LinuxKit's notes about where it came from."""
+    tar = TarWriter(sink)
+    for part in tree.parts:
+        for entry in part.entries(_nobody):
+            if part.has_root_apk and entry.name == APK_DATABASE and entry.kind == FILE:
+                entry = _kept(entry, tree.apk)
+            tar.add(entry, part.records)
+    tar.finish()
+
+
+def write_stream(form: Form, tree: Tree, target: Target) -> Iterator[Path]:
+    """A streamable form to the target's stream or file, else to FOLDER/NAME.SUFFIX."""
+    if target.stream is not None:
+        write_tree(tree, target.stream)
+        return
+    path = target.file or target.folder / (target.name + form.suffix)
+    with whole_file(path) as file:
+        write_tree(tree, file)
+    yield path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name, with mode 0644, only when it is whole."""
+    if path.is_char_device() or path.is_fifo():
+        with path.open("wb") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            os.fchmod(file.fileno(), 0o644)
+        temporary.rename(path)
+    except OSError as error:
+        if error.filename not in (str(temporary), None):
+            raise
+        raise PxeServerError("output-not-written", f"cannot write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copied(source: Path, target: Target, what: str) -> Path:
+    path = target.folder / f"{target.name}-{what}"
+    with whole_file(path) as out, source.open("rb") as file:
+        shutil.copyfileobj(file, out, 1 << 20)
+    return path
+
+
+def _blob(name: str, blob: Blob, store: Store, skipped: int = 0) -> Entry:
+    def start() -> BinaryIO:
+        file = store.open_blob(blob.digest)
+        file.seek(skipped)
+        return file
+
+    return Entry(name, FILE, 0o644, size=blob.size - skipped, open=start)
+
+
+def _kept(entry: Entry, kept: list[bytes]) -> Entry:
+    data = io.BytesIO()
+    assert entry.open is not None
+    copy(entry.open(), data, entry.size, entry.name)
+    kept.append(data.getvalue())
+    return entry._replace(open=lambda: io.BytesIO(kept[-1]))
+
+
+def _nobody(count: int) -> None:
+    pass
