@@ -70,11 +70,7 @@ def check(machine: Machine, assignment: Assignment, image: Image, view: FleetVie
             f"{machine.name or machine.mac} is {machine.arch}, {image.short} is for {image.arch}",
             hint=f"pxeserver build --arch {machine.arch} {image.spec}",
         )
-    candidate = replace(
-        view,
-        machines={**view.machines, machine.id: machine},
-        assignments={**view.assignments, machine.id: assignment},
-    )
+    candidate = replace(view, machines={machine.id: machine}, assignments={machine.id: assignment})
     join(boot_profile.profile(machine, machine.mac, candidate, config).cmdline_parts)
 
 

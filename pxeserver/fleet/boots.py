@@ -16,6 +16,7 @@ from pxeserver.model import STAGES, Result, Stage
 
 _BOOT = cast(Table, BootRow.__table__)
 _EVENT = cast(Table, EventRow.__table__)
+IDS_MAX = 500  # ids in one query; for more it reads all
 _STATES = {
     Result.OPEN: "booting",
     Result.UP: "up",
@@ -35,9 +36,13 @@ def state(boot: BootRecord | None) -> str:
     return _STATES[boot.result]
 
 
-def latest(conn: Connection, now: float, stuck_seconds: float) -> dict[int, BootRecord]:
-    """The latest boot of every machine, by machine id."""
+def latest(
+    conn: Connection, now: float, stuck_seconds: float, machines: Sequence[int] | None = None
+) -> dict[int, BootRecord]:
+    """The latest boot of these machines, by machine id; None means all."""
     query = select(_BOOT, MachineRecord.name.label("title")).join(MachineRecord, MachineRecord.boot == _BOOT.c.id)
+    if machines is not None and len(machines) <= IDS_MAX:
+        query = query.where(MachineRecord.id.in_(machines))
     return {row.machine: _record(row, now, stuck_seconds) for row in conn.execute(query) if row.machine}
 
 
@@ -98,8 +103,8 @@ def events_of(conn: Connection, boots: Iterable[str]) -> dict[str, list[EventRec
     """The events of several boots, oldest first."""
     out: defaultdict[str, list[EventRecord]] = defaultdict(list)
     ids = list(boots)
-    for start in range(0, len(ids), 500):
-        query = select(_EVENT).where(_EVENT.c.boot.in_(ids[start : start + 500])).order_by(_EVENT.c.id)
+    for start in range(0, len(ids), IDS_MAX):
+        query = select(_EVENT).where(_EVENT.c.boot.in_(ids[start : start + IDS_MAX])).order_by(_EVENT.c.id)
         for row in conn.execute(query):
             out[row.boot].append(_event(row))
     return out

@@ -6,26 +6,26 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, insert, select
 
 from pxeserver import __version__
 from pxeserver.config import Config
-from pxeserver.errors import NotFound, Refused
+from pxeserver.errors import Refused
 from pxeserver.fleet import assign, boots, explain, listing, machines, record, report, rows, specs, view
 from pxeserver.fleet.database import Database, open_database
 from pxeserver.fleet.evidence import Evidence
 from pxeserver.fleet.find import find
 from pxeserver.fleet.prune import prune
+from pxeserver.fleet.report import Done
 from pxeserver.fleet.tables import MetaRow
 from pxeserver.fleet.values import (
     AssignOrder,
     BootDetail,
     BootRecord,
     Change,
-    Diff,
     EventRecord,
     ExplainOrder,
     Explanation,
@@ -38,7 +38,7 @@ from pxeserver.fleet.values import (
 )
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
-from pxeserver.mac import looks_like_mac
+from pxeserver.mac import looks_like_mac, parse_mac
 from pxeserver.model import Digest, Event, FleetView, Image, Machine
 
 PRUNE_SECONDS = 3600
@@ -128,7 +128,9 @@ class Fleet:
 
     def find(self, text: str) -> Machine:
         """The one machine that `text` means; see find.py."""
-        return find(text, self.view().machines.values())
+        view = self.view()
+        machine = view.machine(parse_mac(text)) if looks_like_mac(text) else None
+        return machine or find(text, view.machines.values())
 
     def machines(self, *, known: bool | None = None) -> tuple[MachineRow, ...]:
         """All machines with assignment, state and latest boot; `known` leaves the others out."""
@@ -186,14 +188,15 @@ class Fleet:
         with self.database.write() as conn:
             machine = machines.add(conn, edit, self.clock(), self.config)
         diffs = machines.diffs(Machine(machine.id, "", (), known=False), machine)
-        return self._report(machine, diffs, shlex.join(["pxeserver", "machines", "rm", machine.name or machine.mac]))
+        undo = shlex.join(["pxeserver", "machines", "rm", machine.name or machine.mac])
+        return self._reports([Done(machine, diffs, undo)])[0]
 
     def set_machine(self, target: str, edit: MachineEdit) -> Change:
         """Change a machine; it is a known one from then on."""
         before = self.find(target)
         with self.database.write() as conn:
             machine, diffs = machines.change(conn, before.id, edit, self.config)
-        return self._report(machine, diffs, report.undo_edit(before, machine))
+        return self._reports([Done(machine, diffs, report.undo_edit(before, machine))])[0]
 
     def remove_machine(self, target: str, *, assigned: bool = False) -> Change:
         """Forget a machine and its MACs; its boots stay, and on its next boot it is an unknown one.
@@ -220,62 +223,50 @@ class Fleet:
             machine = machines.present(conn, before.id)
             after = replace(machine, known=True, pin=after.pin)
             machines.write(conn, after)
-        return self._report(after, machines.diffs(before, after), report.undo_pin(before, after))
+        return self._reports([Done(after, machines.diffs(before, after), report.undo_pin(before, after))])[0]
 
     def assign(self, targets: Sequence[str], order: AssignOrder) -> tuple[Change, ...]:
         """Give all `targets` an image, or none of them. A MAC never heard of becomes a machine."""
         image = specs.chosen(order.what, follow=order.follow, catalogue=self.catalogue, config=self.config)
         view = self.view()
-        given = []
+        done: dict[int, Done] = {}
         with self.database.write() as conn:
-            for target in dict.fromkeys(targets):
+            for target in targets:
                 machine = self._target(conn, target)
                 after, before = assign.assign(conn, machine, image, order, self.clock())
                 assign.check(machine, after, image, view, self.config)
-                given.append((machine, before, after))
-        return tuple(
-            self._report(
-                machine,
-                assign.diff(before, after),
-                "" if before is after else report.undo_assignment(machine, before),
-                assign.warnings(machine, image),
-            )
-            for machine, before, after in given
-        )
+                undo = "" if before is after else report.undo_assignment(machine, before)
+                warnings = assign.warnings(machine, image)
+                done.setdefault(machine.id, Done(machine, assign.diff(before, after), undo, warnings))
+        return self._reports(done.values())
 
     def unassign(self, targets: Sequence[str]) -> tuple[Change, ...]:
         """Take the assignments of all `targets` away."""
-        found = [self.find(target) for target in dict.fromkeys(targets)]
+        found = {machine.id: machine for machine in map(self.find, targets)}
+        done = []
         with self.database.write() as conn:
-            taken = [(machine, assign.unassign(conn, machine, self.clock())) for machine in found]
-        return tuple(
-            self._report(machine, assign.diff(before, None), report.undo_assignment(machine, before) if before else "")
-            for machine, before in taken
-        )
+            for machine in found.values():
+                before = assign.unassign(conn, machine, self.clock())
+                undo = report.undo_assignment(machine, before) if before else ""
+                done.append(Done(machine, assign.diff(before, None), undo))
+        return self._reports(done)
 
     def _target(self, conn: Connection, text: str) -> Machine:
-        """The machine to assign to; a MAC that nobody has makes a new one."""
-        try:
+        """The machine to assign to, known from now on; a MAC that nobody has makes a new one."""
+        if looks_like_mac(text):
+            ident = rows.machine_of_mac(conn, parse_mac(text))
+            if ident is None:
+                return machines.add(conn, MachineEdit(macs=(text,)), self.clock(), self.config)
+        else:
             ident = self.find(text).id
-        except NotFound:
-            if not looks_like_mac(text):
-                raise
-            return machines.add(conn, MachineEdit(macs=(text,)), self.clock(), self.config)
         return machines.adopt(conn, ident)
 
-    def _report(self, machine: Machine, diffs: tuple[Diff, ...], undo: str, warnings: tuple[str, ...] = ()) -> Change:
-        view, now = self.view(), self.clock()
+    def _reports(self, done: Iterable[Done]) -> tuple[Change, ...]:
+        view, now, todo = self.view(), self.clock(), tuple(done)
         with self.database.read() as conn:
-            latest = boots.newest(conn, now, self.config.boot.stuck_seconds, machine=machine.id, limit=1)
-        return report.change(
-            machine,
-            diffs,
-            undo,
-            view=view,
-            boot=latest[0] if latest else None,
-            config=self.config,
-            now=now,
-            warnings=warnings,
+            latest = boots.latest(conn, now, self.config.boot.stuck_seconds, [d.machine.id for d in todo])
+        return tuple(
+            report.change(d, view=view, boot=latest.get(d.machine.id), config=self.config, now=now) for d in todo
         )
 
 

@@ -19,8 +19,11 @@ def machine_rows(
     """Every machine, named ones first in the order of their names, then the others, last seen first."""
     latest = boots.latest(conn, now, config.boot.stuck_seconds)
     judged = {b.machine: b for b in evidence.judge(conn, latest.values(), view, now)}
-    given = rows.assignments(conn)
-    found = [_row(s, given.get(i), judged.get(i), view) for i, s in rows.stored(conn).items()]
+    heard = rows.heard(conn)
+    found = [
+        _row(machine, *heard.get(ident, ("", 0.0)), view.assignments.get(ident), judged.get(ident), view)
+        for ident, machine in view.machines.items()
+    ]
     return tuple(sorted(found, key=lambda r: (not r.known, not r.name, r.name.lower() or -r.seen, r.id)))
 
 
@@ -35,7 +38,7 @@ def detail(
     given = rows.assignments(conn, [machine.id]).get(machine.id)
     return MachineDetail(
         machine=found.machine,
-        row=_row(found, given, latest, view),
+        row=_row(found.machine, found.ip, found.seen, given, latest, view),
         profile=profiles.info(found.machine, found.machine.mac, view, config),
         history=tuple(assignment_info(a, ended, view) for a, ended in rows.history(conn, machine.id)),
         boots=judged,
@@ -64,8 +67,9 @@ def assignment_info(assignment: Assignment, ended: float, view: FleetView) -> As
     )
 
 
-def _row(found: rows.Stored, given: Assignment | None, boot: BootRecord | None, view: FleetView) -> MachineRow:
-    machine = found.machine
+def _row(
+    machine: Machine, ip: str, seen: float, given: Assignment | None, boot: BootRecord | None, view: FleetView
+) -> MachineRow:
     return MachineRow(
         id=machine.id,
         name=machine.name,
@@ -75,8 +79,8 @@ def _row(found: rows.Stored, given: Assignment | None, boot: BootRecord | None, 
         labels=machine.labels,
         arch=machine.arch,
         memory_mib=machine.memory_mib,
-        ip=found.ip,
-        seen=found.seen,
+        ip=ip,
+        seen=seen,
         state=boots.state(boot),
         assignment=assignment_info(given, 0.0, view) if given else None,
         boot=boot,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pxeserver.boot import profile as boot_profile
 from pxeserver.boot.cmdline import join
@@ -18,18 +19,19 @@ from pxeserver.model import Assignment, FleetView, Machine
 WAIT_NOTED = 60  # seconds; a waiting machine that was not heard of for longer is not waiting any more
 
 
-def change(
-    machine: Machine,
-    diffs: tuple[Diff, ...],
-    undo: str,
-    *,
-    view: FleetView,
-    boot: BootRecord | None,
-    config: Config,
-    now: float,
-    warnings: tuple[str, ...] = (),
-) -> Change:
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done to one machine (as it is now), and the command that undoes it."""
+
+    machine: Machine
+    diffs: tuple[Diff, ...]
+    undo: str
+    warnings: tuple[str, ...] = ()
+
+
+def change(done: Done, view: FleetView, boot: BootRecord | None, config: Config, now: float) -> Change:
     """The report on one machine; `view` is the fleet after the write, `boot` the machine's latest."""
+    machine, warnings = done.machine, done.warnings
     profile = boot_profile.profile(machine, machine.mac, view, config)
     line = ""
     try:
@@ -40,11 +42,11 @@ def change(
         machine=machine.id,
         name=machine.name,
         mac=machine.mac,
-        changes=diffs,
+        changes=done.diffs,
         image=profile.image.short if profile.image else "",
         cmdline=line,
         gets=f"{words(profile)} {_from_when(profile, boot, config, now)}",
-        undo=undo,
+        undo=done.undo,
         warnings=warnings,
     )
 

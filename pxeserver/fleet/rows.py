@@ -59,6 +59,12 @@ def _stored(row: Row[Any], macs: tuple[str, ...]) -> Stored:
     return Stored(machine, row.ip, row.created, row.seen, row.boot)
 
 
+def heard(conn: Connection) -> dict[int, tuple[str, float]]:
+    """Address and when it was last heard of, of every machine: what changes too often to stand in the view."""
+    query = select(MachineRecord.id, MachineRecord.ip, MachineRecord.seen)
+    return {ident: (ip, seen) for ident, ip, seen in conn.execute(query)}
+
+
 def one(conn: Connection, ident: int) -> Stored | None:
     return stored(conn, [ident]).get(ident)
 
