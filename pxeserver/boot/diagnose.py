@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pxeserver.model import STAGES, Event, Image, Machine, Result, Stage
 
@@ -16,23 +17,25 @@ OFFERS_MAX = 3
 PATIENCE: Mapping[Stage, float] = {
     Stage.OFFER: 30,
     Stage.LOADER: 120,
-    Stage.SCRIPT: 30,
-    Stage.KERNEL: 60,
+    Stage.SCRIPT: 120,
+    Stage.KERNEL: 300,
     Stage.INITRD: 300,
     Stage.NETWORK: 300,
     Stage.CONTAINERD: 300,
 }
+WAIT_PATIENCE = 120.0  # a waiting machine asks every few seconds and is written down every 30
 STOPPED_PATIENCE = 15.0  # after a broken transfer; iPXE and we retry within this
 
-# slug -> what to do about it. docs/errors.md explains each.
+# slug -> what to do about it; MACHINE becomes its name. docs/errors.md explains each.
 FIXES: Mapping[str, str] = {
-    "no-offer-uptake": "look for a second boot server here (pxeserver doctor); try pxeserver pin M style=late",
+    "no-offer-uptake": "look for a second boot server here (pxeserver doctor); try pxeserver pin MACHINE style=late",
     "loader-not-fetched": "let UDP port 69 and the ports above 1024 of this server through the firewall",
     "loader-stopped": "look for packet loss; behind a tunnel set tftp.blksize_max to 1400 or less",
-    "loader-loop": "try another loader: pxeserver pin M loader=ipxe.efi (UEFI) or loader=ipxe.pxe (BIOS)",
-    "loader-silent": "it may not know this network card: pxeserver pin M loader=ipxe.efi, or newer loaders",
+    "loader-loop": "try another loader: pxeserver pin MACHINE loader=ipxe.efi (UEFI) or loader=ipxe.pxe (BIOS)",
+    "loader-silent": "it may not know this network card: pxeserver pin MACHINE loader=ipxe.efi, or newer loaders",
     "script-not-fetched": "let the boot HTTP port (http.port) through the firewall, and look at the machine's address",
-    "not-assigned": "pxeserver assign M SPEC",
+    "not-assigned": "pxeserver assign MACHINE SPEC",
+    "went-away": "it was switched off, or its screen tells more; power it on again once it has an image",
     "refused": "the message says what is missing",
     "kernel-not-fetched": "look at the machine's screen: iPXE shows why",
     "kernel-stopped": "look for packet loss, or whether the machine was switched off",
@@ -74,9 +77,20 @@ def diagnose(
     *,
     result: Result = Result.OPEN,
 ) -> Cause | None:
-    """The cause of one boot's trouble, None if there is none (yet). `events` are the boot's, in order of time."""
-    if not events:
+    """The cause of one boot's trouble, None if there is none (yet). `events` are the boot's, in order of time.
+
+    A boot whose `result` is already "stuck" gets its cause without further patience.
+    """
+    cause = _find(events, machine, image, now, result) if events else None
+    if cause is None:
         return None
+    name = (machine.name if machine is not None else "") or events[-1].mac
+    return replace(cause, fix=cause.fix.replace("MACHINE", name))
+
+
+def _find(
+    events: Sequence[Event], machine: Machine | None, image: Image | None, now: float, result: Result
+) -> Cause | None:
     reached = max((event.stage for event in events if event.stage is not None), key=STAGES.index, default=Stage.OFFER)
     if reached is Stage.UP or result in (Result.UP, Result.LOCAL, Result.NETWORK_ONLY):
         return None
@@ -84,7 +98,7 @@ def diagnose(
     if reported is not None:
         slug = reported.data["cause"]
         return _cause(slug, reported.text or slug, "the machine reported it itself")
-    silence = now - max(event.at for event in events)
+    silence = math.inf if result is Result.STUCK else now - max(event.at for event in events)
     loop = _loop(events)
     if loop is not None:
         return loop
@@ -102,8 +116,8 @@ def diagnose(
     if silence < PATIENCE[reached]:
         return None
     if reached is Stage.INITRD:
-        return _cut_short(machine, image) or _late(reached, silence)
-    return _late(reached, silence)
+        return _cut_short(machine, image) or _late(reached)
+    return _late(reached)
 
 
 def _cause(slug: str, text: str, *evidence: str) -> Cause:
@@ -175,14 +189,16 @@ def _loader(events: Sequence[Event], silence: float) -> Cause | None:
         return _cause(
             "script-not-fetched",
             f"{name} runs and was given the script's address, and never asked for it",
-            f"nothing heard for {silence:.0f} s",
+            "nothing heard since",
         )
-    return _cause("loader-silent", f"{name} was fetched and never asked DHCP", f"nothing heard for {silence:.0f} s")
+    return _cause("loader-silent", f"{name} was fetched and never asked DHCP", "nothing heard since")
 
 
 def _script(events: Sequence[Event], silence: float) -> Cause | None:
     last = next(event for event in reversed(events) if event.stage is Stage.SCRIPT)
     action = last.data.get("action", "")
+    if action == "wait" and silence >= WAIT_PATIENCE:
+        return _cause("went-away", "the machine stopped asking while it waited for an image")
     if action == "wait":
         return _cause("not-assigned", "the machine waits for an image", last.text)
     if action == "refuse":
@@ -191,7 +207,7 @@ def _script(events: Sequence[Event], silence: float) -> Cause | None:
         return None
     if action == "entry":
         return _cause("script-not-fetched", "the first script was sent, the second never asked for")
-    return _cause("kernel-not-fetched", "the script was sent, the kernel never asked for")
+    return _cause("kernel-not-fetched", "the script was sent, the kernel never fetched whole")
 
 
 def _cut_short(machine: Machine | None, image: Image | None) -> Cause | None:
@@ -208,14 +224,13 @@ def _cut_short(machine: Machine | None, image: Image | None) -> Cause | None:
     )
 
 
-def _late(reached: Stage, silence: float) -> Cause:
-    heard = f"nothing heard for {silence:.0f} s"
+def _late(reached: Stage) -> Cause:
     slug, text = {
-        Stage.KERNEL: ("initrd-not-fetched", "the kernel was sent, the initrd never asked for"),
+        Stage.KERNEL: ("initrd-not-fetched", "the kernel was sent, the initrd never fetched whole"),
         Stage.INITRD: ("no-network", "kernel and initrd were sent, the system never showed up on the network"),
         Stage.NETWORK: ("no-containerd", "the network is up, containerd never was"),
     }.get(reached, ("not-up", "containerd runs, but the services are not up"))
-    return _cause(slug, text, heard)
+    return _cause(slug, text, "nothing heard since")
 
 
 def _replaced(machine: Machine | None, image: Image | None, reached: Stage) -> Cause:
