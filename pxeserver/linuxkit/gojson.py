@@ -20,11 +20,6 @@ def dumps(value: Any) -> bytes:
     return _ESCAPED.sub(_escape, text).encode()
 
 
-def byte_order(text: str) -> bytes:
-    """Sort key: Go compares strings by their bytes."""
-    return text.encode("utf-8", "surrogateescape")
-
-
 def sorted_map(value: dict[str, str]) -> dict[str, str]:
-    """Go writes maps in the order of their keys."""
-    return {key: value[key] for key in sorted(value, key=byte_order)}
+    """Go writes maps in the order of their keys' bytes, which is the order of characters."""
+    return {key: value[key] for key in sorted(value)}

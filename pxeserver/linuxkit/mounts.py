@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pxeserver.linuxkit.context import Context
-from pxeserver.linuxkit.gojson import byte_order
 from pxeserver.linuxkit.spec import ContainerSpec, IdMapping, Mount
 
 # type -> where it is mounted when the spec does not say
@@ -47,7 +46,7 @@ def mounts(merged: ContainerSpec, ctx: Context) -> list[dict[str, Any]]:
     for i, given in enumerate(merged.mounts or ()):
         mount = _mount(given, i, ctx)
         table[mount.destination] = mount
-    return [mount_json(table[d]) for d in sorted(table, key=byte_order)]
+    return [mount_json(table[d]) for d in sorted(table)]
 
 
 def _defaults(readonly: bool) -> tuple[Mount, ...]:
