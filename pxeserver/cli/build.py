@@ -15,6 +15,7 @@ import click
 from pxeserver.cli import output as out
 from pxeserver.cli.context import Context, pass_context
 from pxeserver.cli.progress import drawn
+from pxeserver.cli.specs import read
 from pxeserver.errors import NotFound, UsageError
 from pxeserver.images import outputs, specfiles
 from pxeserver.images.compress import KINDS
@@ -97,7 +98,7 @@ def build(context: Context, /, **options: Any) -> None:
     """
     flags = Flags(**options)
     _check(flags)
-    specs = tuple(_read(text, context) for text in flags.spec)
+    specs = tuple(read(text, context) for text in flags.spec)
     if flags.dry_run:
         _dry_run(specs, flags)
         return
@@ -162,17 +163,6 @@ def _check(flags: Flags) -> None:
         raise UsageError("bad-size", f'"{flags.size}" is no size', hint="a number with M or G, such as 1024M")
     if flags.dir is not None and not flags.dir.is_dir():
         raise NotFound("folder-not-found", f"no folder {flags.dir}", hint=f"mkdir {flags.dir}")
-
-
-def _read(text: str, context: Context) -> SpecSource:
-    """A file that is there, else a known spec of that name."""
-    if text != "-" and "/" not in text and not Path(text).exists():
-        from pxeserver.fleet.specs import spec_files
-
-        known = spec_files(context.config)
-        if text in known:
-            return specfiles.read(str(known[text]), sys.stdin.buffer)
-    return specfiles.read(text, sys.stdin.buffer)
 
 
 def _dry_run(specs: tuple[SpecSource, ...], flags: Flags) -> None:

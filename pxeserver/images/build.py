@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pxeserver.config import Config
@@ -138,6 +138,7 @@ def _bootable(
         "compression": cache.label,
         "segments": [{"digest": s.raw_digest, "size": s.raw_size, "compressed": s.size} for s in ready.segments],
         "strict": request.strict,
+        "ucode": asdict(ready.ucode) if ready.ucode else None,
     }
     text = b"---\n".join(s.text.encode() if isinstance(s.text, str) else s.text for s in request.specs)
     stored = Catalogue(store).add(image, spec_text=text, facts=facts, tags=request.tags)

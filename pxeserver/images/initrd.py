@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,15 +53,20 @@ def assemble(
             tree.apk.append(segment.apk)
     filled = tuple(s for s in segments if not s.empty)
     words = spec_cmdline if cmdline == SPEC_CMDLINE else cmdline.decode("utf-8", "surrogateescape")
-    content = {
-        "arch": arch,
-        "cmdline": words,
-        "kernel": kernel.digest if kernel else "",
-        "segments": [s.raw_digest for s in filled],
-        "ucode": ucode.digest if ucode else "",
-    }
-    digest = "sha256:" + hashlib.sha256(oci.dump(content)).hexdigest()
+    digest = content_digest(
+        arch=arch,
+        cmdline=words,
+        kernel=kernel.digest if kernel else "",
+        segments=[s.raw_digest for s in filled],
+        ucode=ucode.digest if ucode else "",
+    )
     return Assembled(digest, kernel, ucode, _join(ucode, filled, cache, store, progress), words, filled)
+
+
+def content_digest(*, arch: str, cmdline: str, kernel: str, segments: Sequence[str], ucode: str) -> str:
+    """An image's digest: over its arch, command line, and the digests of kernel, unpacked segments and microcode."""
+    content = {"arch": arch, "cmdline": cmdline, "kernel": kernel, "segments": list(segments), "ucode": ucode}
+    return "sha256:" + hashlib.sha256(oci.dump(content)).hexdigest()
 
 
 def _runs(tree: Tree) -> Iterator[tuple[Part, tuple[Part, ...]]]:

@@ -81,7 +81,7 @@ def open_layer(base: BaseImage, layer: Descriptor) -> Iterator[Readable]:
     with base.layout.open_blob(layer.digest) as file:
         checked = _Checked(file, base.on_read)
         buffered = io.BufferedReader(cast(Any, checked), _CHUNK)
-        plain = _Guarded(_decompressed(cast(Any, buffered)), base, layer)
+        plain = _Guarded(decompressed(cast(Any, buffered)), base, layer)
         try:
             yield plain
         except PxeServerError as error:
@@ -95,7 +95,7 @@ def open_layer(base: BaseImage, layer: Descriptor) -> Iterator[Readable]:
             raise _damaged(base, layer, f"its content has digest {got}")
 
 
-def _decompressed(file: io.BufferedReader) -> Readable:
+def decompressed(file: io.BufferedReader) -> Readable:
     """By the first bytes, not by the media type: registries hold both under either name."""
     start = file.peek(4)[:4]
     if start[:2] == _GZIP:

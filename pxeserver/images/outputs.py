@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pxeserver.errors import PxeServerError, UsageError, did_you_mean
+from pxeserver.images.catalogue import Details
 from pxeserver.images.entry import FILE, Entry, text
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.segments import APK_DATABASE
@@ -69,9 +70,17 @@ def _tar_kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterato
         if made.cmdline:
             tar.add(text("cmdline", made.cmdline.encode("utf-8", "surrogateescape")))
         if made.ucode is not None:
-            tar.add(_blob("ucode.cpio", made.ucode, store))
+            tar.add(_blob("ucode.cpio", made.initrd, store)._replace(size=made.ucode.size))
         tar.finish()
     yield path
+
+
+def exported(details: Details) -> Assembled:
+    """A stored image as the forms above take it."""
+    image, ucode = details.image, details.facts.get("ucode")
+    return Assembled(
+        image.digest, image.kernel, Blob(**ucode) if ucode else None, image.initrd, image.cmdline, segments=()
+    )
 
 
 FORMS: dict[str, Form] = {

@@ -35,6 +35,11 @@ def read(text: str, stdin: BinaryIO) -> SpecSource:
         ) from None
 
 
+def exists(text: str) -> bool:
+    """Whether `text` says itself where the spec is, rather than being the name of a known one."""
+    return text == "-" or "://" in text or Path(text).exists()
+
+
 def image_name(text: str) -> str:
     """What an image of this spec is called unless told otherwise: the base name without its extension."""
     if text == "-":
