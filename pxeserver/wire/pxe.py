@@ -6,7 +6,6 @@ Sources: PXE 2.1, RFC 4578 and 5970, the IANA table "Processor Architecture Type
 from __future__ import annotations
 
 from dataclasses import dataclass
-from uuid import UUID
 
 from pxeserver.wire import dhcp
 from pxeserver.wire.reader import WireError
@@ -159,7 +158,8 @@ def uuid_text(raw: bytes) -> str:
     """Option 97 (17 bytes, the first 0) as people read it, three groups little-endian as in SMBIOS; "" if other."""
     if len(raw) != 17 or raw[0] != 0:
         return ""
-    return str(UUID(bytes_le=raw[1:]))
+    groups = (raw[4:0:-1], raw[6:4:-1], raw[8:6:-1], raw[9:11], raw[11:])
+    return "-".join([group.hex() for group in groups])
 
 
 def undi_version(raw: bytes) -> str:
