@@ -12,7 +12,7 @@ from pxeserver.errors import PxeServerError, UsageError, did_you_mean
 log = logging.getLogger(__name__)
 
 API = "/api/"
-_SLUGS = {405: "method-not-allowed", 413: "body-too-large"}
+_SLUGS = {404: "no-such-route", 405: "method-not-allowed", 413: "body-too-large"}
 
 
 def install(app: Flask) -> None:
