@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-_STR = "tag:yaml.org,2002:str"
+_STR, _BINARY = "tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"
 # What yaml.v2 reads as something else than text when it stands without quotes (YAML 1.1, sexagesimals included)
 _WORDS = "y yes n no on off true false null .nan"
 _OTHER = re.compile(
@@ -51,13 +52,23 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _bytes(dumper: _Dumper, value: bytes) -> yaml.Node:
+    """Base64 in lines of 70, or in one without a line end."""
+    text = base64.b64encode(value).decode()
+    if len(text) < 70:
+        return dumper.represent_scalar(_BINARY, text)
+    lines = [text[i : i + 70] + "\n" for i in range(0, len(text), 70)]
+    return dumper.represent_scalar(_BINARY, "".join(lines), style="|")
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(bytes, _bytes)
 for _kind in (int, bool, type(None)):
     _Dumper.add_representer(_kind, _plain)
 
 
 def dumps(value: Any) -> bytes:
-    """`value` in its own key order; bytes that are not UTF-8 become base64 under !!binary, as in Go."""
+    """`value` in its own key order; bytes that are not UTF-8 become base64 under !!binary."""
     text: str = yaml.dump(_binary(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
     return text.encode()
 
