@@ -61,6 +61,7 @@ def test_policies(view: FleetView, image: Image) -> None:
     nobody = replace(view, machines={}, by_mac={}, assignments={})
     for policy, action in ((Policy.WAIT, "wait"), (Policy.LOCAL, "local"), (Policy.IGNORE, "ignore")):
         found = choose(None, MAC, replace(nobody, policy=policy), CONFIG)
+        assert profile(None, MAC, replace(nobody, policy=policy), CONFIG) == found
         assert (found.action, found.policy, found.image) == (action, policy, None)
     default = replace(nobody, policy=Policy.DEFAULT)
     found = profile(None, MAC, default, WEB)

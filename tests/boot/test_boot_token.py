@@ -56,3 +56,11 @@ def test_a_token_says_what_it_binds() -> None:
 def test_fields_of_the_wrong_size_are_the_callers_fault() -> None:
     with pytest.raises(ValueError):
         token.seal(KEY, Token("00", "52:54:00:77:00:01"))
+
+
+def test_the_spare_bits_of_the_last_character_are_no_second_spelling() -> None:
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    sealed = token.seal(KEY, Token("00" * 8, "52:54:00:77:00:01"))
+    at = alphabet.index(sealed[-1])
+    assert at % 16 == 0  # 46 bytes leave four bits of the 62nd character unused
+    assert token.open(KEY, sealed[:-1] + alphabet[at + 1]) is None
