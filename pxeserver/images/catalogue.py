@@ -144,7 +144,12 @@ class Catalogue:
             absent = [d for d in sorted(self.store.references([entry])) if not self.store.has(d)]
             if absent:  # another process removed a shared blob between writing it and naming it here
                 raise PxeServerError("blob-missing", f"{absent[0]} was removed meanwhile", hint="build again")
-            return _retag(entries, entry, names)
+            # the same content with other facts (base images by another digest, say): the newer record takes its place
+            newest = (
+                replace(entry, annotations=e.annotations) if e.artifact_type == ARTIFACT and self._is(e, image) else e
+                for e in entries
+            )
+            return _retag(tuple(newest), entry, names)
 
         self.store.edit_index(change)
         return next(i for i in self.list() if self._entry(i).digest == entry.digest)
@@ -174,10 +179,13 @@ class Catalogue:
 
     def _entry(self, image: Image) -> Descriptor:
         for entry in self._entries():
-            known = self._read(entry)
-            if (known.digest, known.spec, known.initrd) == (image.digest, image.spec, image.initrd):
+            if self._is(entry, image):
                 return entry
         raise NotFound("image-not-found", f"{image.short} is no longer in the store")
+
+    def _is(self, entry: Descriptor, image: Image) -> bool:
+        known = self._read(entry)
+        return (known.digest, known.spec, known.initrd) == (image.digest, image.spec, image.initrd)
 
     def _read(self, entry: Descriptor) -> Image:
         image = self._known.get(entry.digest)

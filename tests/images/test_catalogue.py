@@ -45,6 +45,14 @@ def test_latest_moves_with_each_build_and_the_older_image_stays(catalogue: Catal
     assert catalogue.newest("none") is None
 
 
+def test_the_same_content_from_other_bases_is_the_same_image_with_the_newer_facts(catalogue: Catalogue) -> None:
+    image = built(catalogue, "web", "one", 1.0, "v1")
+    again = catalogue.add(image, spec_text=b"# web\n", created=2.0, facts={"strict": True})
+    assert catalogue.list() == (again,)
+    assert (again.digest, again.created, again.tags) == (image.digest, 2.0, ("web:latest", "web:v1"))
+    assert catalogue.details(again).facts["strict"] is True
+
+
 def test_names_that_a_person_types(catalogue: Catalogue) -> None:
     image = built(catalogue, "web", "one", 1.0, "v1")
     other = built(catalogue, "db", "two", 1.0)
