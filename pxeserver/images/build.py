@@ -18,7 +18,7 @@ from pxeserver.images.progress import Progress
 from pxeserver.images.segments import SPEC_CMDLINE, SegmentCache
 from pxeserver.images.sources import Source
 from pxeserver.images.store import Store
-from pxeserver.linuxkit import loader, plan
+from pxeserver.linuxkit import loader, plan, reference
 from pxeserver.linuxkit.entries import ImageDefaults, Plan, Use
 from pxeserver.linuxkit.loader import Loaded, SpecSource
 from pxeserver.model import Image
@@ -78,12 +78,18 @@ def fetch(loaded: Loaded, request: BuildRequest, progress: Progress) -> dict[str
     for use in plan.uses(loaded):
         uses.setdefault(use.ref, use)
 
+    also = _platforms(loaded)
+
     def one(use: Use) -> BaseImage:
         try:
-            return request.source.base(use.ref, request.arch, request.pull)
+            base = request.source.base(use.ref, request.arch, request.pull, also.get(use.ref))
         except PxeServerError as error:
             error.where = error.where or use.where
             raise
+        has = base.config.get("architecture", request.arch)
+        if has != request.arch and not request.strict:
+            progress.say(f"warning: {use.where}: {use.ref} is for {has}, not {request.arch}")
+        return base
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="base") as pool:
         waiting = [pool.submit(one, use) for use in uses.values()]
@@ -93,6 +99,17 @@ def fetch(loaded: Loaded, request: BuildRequest, progress: Progress) -> dict[str
             for w in waiting:
                 w.cancel()
             raise
+
+
+def _platforms(loaded: Loaded) -> dict[str, tuple[str, ...]]:
+    """Which platforms of an index a volume of `format: oci` holds; () = all of them."""
+    found: dict[str, set[str]] = {}
+    for volume in loaded.spec.volumes:
+        if volume.format == "oci" and volume.image:
+            ref = reference.expand(volume.image)
+            every = not volume.platforms or found.get(ref) == set()
+            found[ref] = set() if every else found.get(ref, set()) | set(volume.platforms)
+    return {ref: tuple(sorted(platforms)) for ref, platforms in found.items()}
 
 
 def _options(request: BuildRequest, cmdline: bytes, *, dockerfile: bool = False) -> tree.Options:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pxeserver.errors import NotFound, PxeServerError, Unreachable, did_you_mean
@@ -35,8 +35,8 @@ class EngineSource:
     def names(self) -> Iterable[str]:
         return [tag for image in self._docker().images.list() for tag in image.tags]
 
-    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
-        """See `sources.Source`. `pull` lets the engine pull first. Raises Unreachable "docker-unreachable"."""
+    def base(self, ref: str, arch: str, pull: bool = False, also: Sequence[str] | None = None) -> BaseImage:
+        """See `sources.Source`. `pull` lets the engine pull first. An engine keeps one platform of an image."""
         import docker.errors
 
         engine = self._docker()

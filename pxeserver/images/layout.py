@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,6 +74,26 @@ class Layout:
         if entry.media_type in oci.INDEXES:
             return choose(self.read_json(entry.digest), ref, arch)
         return entry
+
+    def blobs_of(self, manifest: Descriptor) -> list[Descriptor]:
+        """Config and layers of an image manifest that is here; PxeServerError "oci-malformed" for anything else."""
+        body = self.read_json(manifest.digest)
+        if not body.get("config"):
+            raise PxeServerError("oci-malformed", f"{manifest.digest} is no image manifest of today")
+        return [oci.descriptor(x) for x in (body["config"], *(body.get("layers") or []))]
+
+
+def for_platforms(index: dict[str, Any], ref: str, platforms: Sequence[str]) -> list[Descriptor]:
+    """The manifests of a parsed index for all of `platforms` ("linux/arm64", variants ignored; none: every one)."""
+    found = [oci.descriptor(x) for x in index.get("manifests") or []]
+    have = {f"{m.platform.get('os')}/{m.platform.get('architecture')}": m for m in reversed(found)}
+    if not platforms:
+        return found
+    short = ["/".join(p.split("/")[:2]) for p in platforms]
+    for platform in short:
+        if platform not in have:
+            raise missing_platform(ref, platform.partition("/")[2], sorted(have))
+    return [m for m in found if f"{m.platform.get('os')}/{m.platform.get('architecture')}" in short]
 
 
 def choose(index: dict[str, Any], ref: str, arch: str) -> Descriptor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from pxeserver.errors import NotFound, Refused
+from pxeserver.errors import Refused
 from pxeserver.images import oci
 from pxeserver.images.entry import Entry, folder, from_disk, parents, text
 from pxeserver.images.layers import BaseImage
+from pxeserver.images.layout import for_platforms
 from pxeserver.images.oci import Descriptor
 
 _LAYOUT_FILE = b'{\n\t\t"imageLayoutVersion": "1.0.0"\n\t}'  # as LinuxKit's library spells it
@@ -42,29 +43,15 @@ def entries(base: BaseImage, prefix: str, platforms: tuple[str, ...], *, strict:
 def _blobs(base: BaseImage, platforms: tuple[str, ...]) -> Iterator[Descriptor]:
     """Per image config, layers, manifest, as LinuxKit orders them; then the index itself."""
     seen: set[str] = set()
-    for manifest in wanted(base, platforms):
-        body = base.layout.read_json(manifest.digest)
-        for blob in (*map(oci.descriptor, [body["config"], *(body.get("layers") or [])]), manifest):
+    if base.index is None:
+        assert base.manifest is not None
+        manifests = [base.manifest]
+    else:
+        manifests = for_platforms(base.layout.read_json(base.index.digest), base.ref, platforms)
+    for manifest in manifests:
+        for blob in (*base.layout.blobs_of(manifest), manifest):
             if blob.digest not in seen:
                 seen.add(blob.digest)
                 yield blob
     if base.index is not None:
         yield base.index
-
-
-def wanted(base: BaseImage, platforms: tuple[str, ...]) -> list[Descriptor]:
-    """The manifests of the index for these platforms; a plain image has one."""
-    if base.index is None:
-        assert base.manifest is not None
-        return [base.manifest]
-    found = [oci.descriptor(x) for x in base.layout.read_json(base.index.digest).get("manifests") or []]
-    names = {p: "/".join(p.split("/")[:2]) for p in platforms}
-    kept = [m for m in found if not platforms or _platform(m) in names.values()]
-    for platform, name in names.items():
-        if name not in map(_platform, kept):
-            raise NotFound("image-platform", f"{base.ref} is not there for {platform}")
-    return kept
-
-
-def _platform(manifest: Descriptor) -> str:
-    return f"{manifest.platform.get('os')}/{manifest.platform.get('architecture')}"

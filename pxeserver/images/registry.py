@@ -48,7 +48,7 @@ class RegistrySource:
     def names(self) -> Iterable[str]:
         return ()  # registries seldom let anybody list what they have
 
-    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+    def base(self, ref: str, arch: str, pull: bool = False, also: Sequence[str] | None = None) -> BaseImage:
         """See `sources.Source`; `ref` is written to the store under its own spelling, as LinuxKit's cache has it."""
         name = reference.parse(ref)
         repository, wanted = name.path, name.digest or name.tag or "latest"
@@ -57,7 +57,7 @@ class RegistrySource:
         failures: list[PxeServerError] = []
         for endpoint in endpoints(name.domain, self._mirrors):
             try:
-                return self._from(endpoint, repository, wanted, ref, arch)
+                return self._from(endpoint, repository, wanted, ref, arch, also)
             except (NotFound, Refused, Unreachable) as error:
                 if error.slug == "image-platform":
                     raise
@@ -65,19 +65,21 @@ class RegistrySource:
         answered = [e for e in failures if not isinstance(e, Unreachable)]
         raise (answered or failures)[-1]
 
-    def _from(self, endpoint: Endpoint, repository: str, wanted: str, ref: str, arch: str) -> BaseImage:
+    def _from(
+        self, endpoint: Endpoint, repository: str, wanted: str, ref: str, arch: str, also: Sequence[str] | None
+    ) -> BaseImage:
         top = self._manifest(endpoint, repository, wanted, ref)
         manifest, index = top, None
         if top.media_type in oci.INDEXES:
             body, index = self._store.read_json(top.digest), top
             manifest = layout.choose(body, ref, arch)
-            self._manifest(endpoint, repository, manifest.digest, ref)
+            others = layout.for_platforms(body, ref, also) if also is not None else []
+            for one in {m.digest: m for m in (manifest, *others)}.values():
+                self._manifest(endpoint, repository, one.digest, ref)
+                self._fetch_all(endpoint, repository, self._store.blobs_of(one))
             self._attestations(endpoint, repository, body, manifest, ref)
-        content = self._store.read_json(manifest.digest)
-        blobs = [oci.descriptor(x) for x in (content.get("config"), *(content.get("layers") or [])) if x]
-        if not blobs:
-            raise PxeServerError("oci-malformed", f"{ref} is no image with a manifest of today")
-        self._fetch_all(endpoint, repository, blobs)
+        else:
+            self._fetch_all(endpoint, repository, self._store.blobs_of(manifest))
         self._store.tag(ref, top)
         return base_image(self._store, ref, manifest, index)
 

@@ -15,10 +15,11 @@ from pxeserver.config import Config
 from pxeserver.errors import NotFound, Unreachable, UsageError, did_you_mean
 from pxeserver.images import oci
 from pxeserver.images.layers import BaseImage, base_image
-from pxeserver.images.layout import Layout
+from pxeserver.images.layout import Layout, for_platforms
 from pxeserver.images.progress import Progress, Silent
 from pxeserver.images.store import Store
 
+Platforms = Sequence[str] | None
 KINDS = ("registry", "docker", "oci:DIR")
 
 
@@ -27,9 +28,10 @@ class Source(Protocol):
     def name(self) -> str:
         """As a person would say it: "the local store"."""
 
-    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+    def base(self, ref: str, arch: str, pull: bool = False, also: Platforms = None) -> BaseImage:
         """The image that the full reference `ref` names, for linux/`arch`, with all its blobs on this host.
 
+        `also`: the blobs of these platforms of an index too ("linux/arm64"; an empty tuple: of all).
         `pull`: what a registry says now counts, not what was fetched before. Raises NotFound "base-not-found" or
         "image-platform", Unreachable "registry-unreachable" or "docker-unreachable".
         """
@@ -45,8 +47,8 @@ class LayoutSource:
     layout: Layout
     name: str
 
-    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
-        found = local(self.layout, ref, arch)
+    def base(self, ref: str, arch: str, pull: bool = False, also: Platforms = None) -> BaseImage:
+        found = local(self.layout, ref, arch, also)
         if found is None:
             raise not_found(ref, self)
         return found
@@ -65,16 +67,16 @@ class Chain:
     def name(self) -> str:
         return ", ".join(s.name for s in self.sources)
 
-    def base(self, ref: str, arch: str, pull: bool = False) -> BaseImage:
+    def base(self, ref: str, arch: str, pull: bool = False, also: Platforms = None) -> BaseImage:
         for source in self.sources[:-1]:
             if pull:
                 break  # the last one is the registry, and the only one that can be newer
             try:
-                return source.base(ref, arch)
+                return source.base(ref, arch, also=also)
             except NotFound:
                 continue
         try:
-            return self.sources[-1].base(ref, arch, pull)
+            return self.sources[-1].base(ref, arch, pull, also)
         except NotFound as error:
             if error.slug != "base-not-found":
                 raise
@@ -97,18 +99,20 @@ def not_found(ref: str, source: Source) -> NotFound:
     )
 
 
-def local(layout: Layout, ref: str, arch: str) -> BaseImage | None:
+def local(layout: Layout, ref: str, arch: str, also: Platforms = None) -> BaseImage | None:
     """`ref` out of a layout, if it is there with all its blobs; NotFound "image-platform" like `Layout.resolve`."""
     entries = layout.named(ref)
     manifest = layout.resolve(ref, arch)
     if manifest is None or not layout.has(manifest.digest):
         return None
     index = next((e for e in entries if e.media_type in oci.INDEXES), None)
-    config = oci.descriptor(layout.read_json(manifest.digest).get("config"))
-    if not layout.has(config.digest):
-        return None
-    base = base_image(layout, ref, manifest, index)
-    return base if all(layout.has(x.digest) for x in base.layers) else None
+    manifests = [manifest]
+    if index is not None and also is not None:
+        manifests += for_platforms(layout.read_json(index.digest), ref, also)
+    for one in manifests:
+        if not (layout.has(one.digest) and all(layout.has(x.digest) for x in layout.blobs_of(one))):
+            return None
+    return base_image(layout, ref, manifest, index)
 
 
 def open_source(
