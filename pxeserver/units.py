@@ -14,12 +14,13 @@ def age(at: float | None, now: float | None = None) -> str:
     """How long ago: '12s', '5m', '3h', '9d'; 'never' for 0 or None."""
     if not at:
         return "never"
-    return duration(max(0.0, (time.time() if now is None else now) - at))
+    seconds = max(0.0, (time.time() if now is None else now) - at)
+    return f"{seconds:.0f}s" if seconds < 10 else duration(seconds)
 
 
 def duration(seconds: float) -> str:
     """'0.3s', '12s', '5m', '3h', '9d': one unit, the largest that fits at least twice."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f}s" if seconds else "0s"
     for size, unit in ((172800, "d"), (7200, "h"), (120, "m")):
         if seconds >= size:

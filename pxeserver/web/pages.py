@@ -26,7 +26,7 @@ from pxeserver import __version__, units
 from pxeserver.boot.styles import STYLES
 from pxeserver.config import Config
 from pxeserver.errors import NotFound, PxeServerError
-from pxeserver.fleet.values import MachineRow
+from pxeserver.fleet.values import ExplainOrder, MachineRow
 from pxeserver.local.loaders import LoaderSet
 from pxeserver.mac import Mac
 from pxeserver.resources import shipped
@@ -114,6 +114,7 @@ def machine_view(target: str) -> ResponseReturnValue:
     config: Config = current_app.config["CONFIG"]
     page = machine_page(
         fleet().show(target),
+        fleet().explain(target, ExplainOrder()),
         time.time(),
         choices=_choices(),
         styles=tuple(Choice(s.name, f"{s.name}: {s.about}") for s in STYLES.values()),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from pxeserver import units
+from pxeserver.fleet.boots import state as state_of
 from pxeserver.fleet.values import BootRecord, MachineRow
 from pxeserver.mac import Mac
 from pxeserver.model import STAGES, Digest, Image, Result, Stage
@@ -24,13 +25,6 @@ STATES: Mapping[str, tuple[str, str]] = {
     "up": ("ok", "up"),
     "local": ("idle", "local disk"),
     "never": ("idle", "not booted yet"),
-}
-_OF_RESULT = {
-    Result.OPEN: "booting",
-    Result.UP: "up",
-    Result.NETWORK_ONLY: "network-only",
-    Result.STUCK: "stuck",
-    Result.LOCAL: "local",
 }
 
 
@@ -168,7 +162,7 @@ def status(state: str, stage: Stage | None = None) -> Status:
 def boot_status(boot: BootRecord) -> Status:
     if boot.result is Result.REPLACED:
         return Status("replaced", "idle", f"restarted after {boot.stage}")
-    return status(_OF_RESULT[boot.result], boot.stage)
+    return status(state_of(boot), boot.stage)
 
 
 def cells(state: str, stage: Stage | None) -> tuple[Cell, ...]:
@@ -225,8 +219,8 @@ def since(machine: MachineRow) -> float:
 
 
 def hardware(machine: MachineRow) -> str:
-    """'amd64, 2048 MiB, 10.0.0.5': what helps to tell an unknown machine from another."""
-    memory = f"{machine.memory_mib} MiB" if machine.memory_mib else ""
+    """'amd64, 2.0 GiB, 10.0.0.5': what helps to tell an unknown machine from another."""
+    memory = units.size(machine.memory_mib << 20) if machine.memory_mib else ""
     return ", ".join(part for part in (machine.arch, memory, machine.ip) if part)
 
 

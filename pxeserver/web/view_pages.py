@@ -13,6 +13,7 @@ from pxeserver.fleet.values import (
     BootDetail,
     BootRecord,
     CauseInfo,
+    Explanation,
     MachineDetail,
     MachineRow,
     ProfileInfo,
@@ -65,6 +66,7 @@ class NextBoot:
     summary: str
     newer: str
     reasons: tuple[Reason, ...]
+    packet: str  # which packet the reasons are about
     parts: tuple[TextPart, ...]
     script: str
     script_note: str
@@ -83,6 +85,7 @@ class MachinePage:
     boot: BootView | None
     next: NextBoot
     assignment: AssignmentView
+    history: tuple[AssignmentView, ...]  # those that ended, newest first
     earlier: tuple[BootView, ...]
     choices: tuple[ChoiceGroup, ...]
     facts: tuple[tuple[str, str], ...]
@@ -151,6 +154,7 @@ class ImagePage:
 
 def machine_page(
     detail: MachineDetail,
+    explained: Explanation,
     now: float,
     *,
     choices: tuple[ChoiceGroup, ...],
@@ -169,8 +173,9 @@ def machine_page(
         since=since(mine),
         cause=mine.boot.cause if mine.boot else None,
         boot=boots[0] if boots else None,
-        next=next_boot(detail.profile, mine.assignment),
+        next=next_boot(detail.profile, explained, mine.assignment),
         assignment=assignment_view(mine.assignment),
+        history=tuple(assignment_view(a) for a in detail.history if a.ended),
         earlier=boots[1:],
         choices=choices,
         facts=facts(detail),
@@ -181,14 +186,15 @@ def machine_page(
     )
 
 
-def next_boot(profile: ProfileInfo, assignment: AssignmentInfo | None) -> NextBoot:
+def next_boot(profile: ProfileInfo, explained: Explanation, assignment: AssignmentInfo | None) -> NextBoot:
     spec = profile.short.partition("@")[0]
     size = profile.initrd_size
     return NextBoot(
         image=ImageRef(spec, profile.image) if profile.image else ImageRef(profile.gets),
         summary=f"initrd {units.size(size)}" if size else "",
         newer=assignment.newer if assignment else "",
-        reasons=profile.reasons,
+        reasons=explained.reasons,
+        packet=explained.source,
         parts=profile.parts,
         script=profile.script,
         script_note=f"from {profile.template}" if profile.template else "",
@@ -210,7 +216,7 @@ def facts(detail: MachineDetail) -> tuple[tuple[str, str], ...]:
         learnt.setdefault("ip", detail.row.ip)
     known = [(text, learnt.pop(name)) for name, text in _FACTS.items() if learnt.get(name)]
     first = [("Architecture", machine.arch)] if machine.arch else []
-    first += [("Memory", f"{machine.memory_mib} MiB")] if machine.memory_mib else []
+    first += [("Memory", units.size(machine.memory_mib << 20))] if machine.memory_mib else []
     return (*first, *known, *sorted((k, v) for k, v in learnt.items() if v))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,9 +80,8 @@ class Site:
 class Browser:
     """A Chromium that is driven; every helper waits for what it wants instead of sleeping."""
 
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self.driver = driver
-        self.site: Site
+    def __init__(self, driver: webdriver.Chrome, site: Site) -> None:
+        self.driver, self.site = driver, site
 
     def open(self, path: str) -> None:
         self.driver.get(self.site.url + path)
@@ -165,13 +163,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def browser(driver: webdriver.Chrome, site: Site) -> Iterator[Browser]:
-    made = Browser(driver)
-    made.site = site
+    made = Browser(driver, site)
     made.reset()
     yield made
     made.driver.get("about:blank")  # leave before the server goes: no complaints about a lost connection
-
-
-@pytest.fixture
-def now() -> float:
-    return time.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 from pxeserver.fleet.fleet import Fleet
@@ -28,7 +29,6 @@ HARDWARE = {
     "serial": "S2740X90",
     "firmware": "efi",
     "arch": "amd64",
-    "memory": "65536",
 }
 
 
@@ -48,17 +48,26 @@ def image(fleet: Fleet, spec: str, number: int, created: float, tags: Iterable[s
 
 
 def boot_events(
-    mac: Mac, boot: str, began: float, upto: Stage, *, image: str = "", skip: Iterable[Stage] = (), ip: str = ""
+    mac: Mac,
+    boot: str,
+    began: float,
+    upto: Stage,
+    *,
+    image: str = "",
+    skip: Iterable[Stage] = (),
+    ip: str = "",
+    memory: int = 65536,
 ) -> list[Event]:
-    """The events of one boot that came as far as `upto`."""
-    events, at = [], began
+    """The events of one boot that came as far as `upto`; `memory` in MiB."""
+    events: list[Event] = []
+    at = began
     for stage in STAGES[: STAGES.index(upto) + 1]:
         if stage in skip:
             continue
         at += _PACE[stage]
         data = {"ip": ip} if ip else {}
         if stage is Stage.OFFER:
-            data |= {"style": "binl", "loader": "snponly.efi", **HARDWARE}
+            data |= {"style": "binl", "loader": "snponly.efi", **HARDWARE, "memory": str(memory)}
         if stage is Stage.SCRIPT and image:
             data |= {"image": image}
         size = _BYTES.get(stage, 0)
@@ -77,6 +86,14 @@ _TEXT = {
     Stage.CONTAINERD: "containerd answers",
     Stage.UP: "all services run",
 }
+
+
+def polls(mac: Mac, boot: str, began: float, until: float) -> list[Event]:
+    """What a machine does that waits for an assignment: it asks for its script every five seconds."""
+    first = boot_events(mac, boot, began, Stage.SCRIPT, ip="10.20.0.77")
+    script = first[-1]
+    times = range(1, int((until - script.at) / 5) + 1)
+    return [*first, *(dataclasses.replace(script, at=script.at + 5 * n) for n in times)]
 
 
 def mac(number: int) -> Mac:
@@ -102,17 +119,18 @@ def picture(fleet: Fleet, now: float) -> None:
         ip = f"10.20.0.{10 + n}"
         fleet.record(boot_events(mac(n), boot_id(n), now - 86400 * n + 777 * n, Stage.UP, image=spec, ip=ip))
     fleet.set_machine("r1-03", MachineEdit(cmdline=("console=ttyS1,57600n8", "mitigations=off")))
+    fleet.record(polls(mac(9), boot_id(109), now - 41, now))
     # (machine, begun so many seconds ago, came to, stages left out)
     for n, ago, upto, skip in (
         (3, 15.2, Stage.INITRD, ()),
         (6, 3.6, Stage.SCRIPT, ()),
         (8, 12.9, Stage.NETWORK, (Stage.LOADER,)),
         (11, 1500.0, Stage.INITRD, ()),
-        (9, 41.0, Stage.SCRIPT, ()),
     ):
-        spec = "" if n == 9 else (old if n < 5 else new if n < 10 else database).digest
-        events = boot_events(mac(n), boot_id(n + 100), now - ago, upto, image=spec, skip=skip, ip=f"10.20.0.{10 + n}")
-        fleet.record(events)
+        spec = (old if n < 5 else new if n < 10 else database).digest
+        ip, memory = f"10.20.0.{10 + n}", 384 if n == 11 else 65536
+        boot = boot_id(n + 100)
+        fleet.record(boot_events(mac(n), boot, now - ago, upto, image=spec, skip=skip, ip=ip, memory=memory))
     fleet.record(
         [
             Event(
@@ -126,4 +144,4 @@ def picture(fleet: Fleet, now: float) -> None:
         ]
     )
     for n, ago in ((0xA1B2C3, 95.0), (0xA1B2D7, 20.0)):
-        fleet.record(boot_events(mac(n), boot_id(n), now - ago, Stage.SCRIPT, ip="10.20.0.77"))
+        fleet.record(polls(mac(n), boot_id(n), now - ago, now))

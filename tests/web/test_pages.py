@@ -162,7 +162,7 @@ def test_a_newer_build_is_pointed_out(named: World) -> None:
 
 def test_a_machine_page_says_what_it_boots_and_why(named: World) -> None:
     text = busy(named).get("/machines/web-1")
-    for part in ("assigned", "quiet", "#!ipxe", "BOOTIF=", "initrd-cut-short", "512 MiB", "because", "54.0 MiB"):
+    for part in ("assigned", "quiet", "#!ipxe", "BOOTIF=", "initrd-cut-short", "512.0 MiB", "because", "54.0 MiB"):
         assert part in text, part
 
 
