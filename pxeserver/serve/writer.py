@@ -57,7 +57,7 @@ class Writer:
         while True:
             if pause:
                 self._stopping.wait(pause)
-            else:
+            elif not self._stopping.is_set():
                 self._wake.wait()
                 self._stopping.wait(INTERVAL)
             with self._lock:

@@ -9,10 +9,10 @@ import struct
 import threading
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from servelab import Loop
 
 from pxeserver.serve import listening
 from pxeserver.serve.http import Front, Limits, Request, Response, Sent
@@ -23,7 +23,7 @@ LIMITS = Limits(connections=40, per_peer=30, first=1.0, idle=1.0, stall=1.0, bod
 class Site:
     """A front with one file and a few routes."""
 
-    def __init__(self, loop: Any, folder: Path) -> None:
+    def __init__(self, loop: Loop, folder: Path) -> None:
         self.loop = loop
         self.content = hashlib.shake_128(b"file").digest(3_000_000)
         self.file = folder / "file"
@@ -64,7 +64,7 @@ class Site:
 
 
 @pytest.fixture
-def site(loop: Any, tmp_path: Path) -> Generator[Site, None, None]:
+def site(loop: Loop, tmp_path: Path) -> Generator[Site, None, None]:
     running = Site(loop, tmp_path)
     yield running
     running.close()
@@ -236,7 +236,7 @@ def test_a_file_that_shrinks_ends_the_connection_not_the_server(site: Site) -> N
     assert httpx.get(site.url + "/nothing").status_code == 404
 
 
-def test_a_unix_socket_speaks_the_same(loop: Any, site: Site, tmp_path: Path) -> None:
+def test_a_unix_socket_speaks_the_same(loop: Loop, site: Site, tmp_path: Path) -> None:
     path = tmp_path / "run" / "api.sock"
     sock = listening.unix(path)
     loop.call(lambda: site.front.start([sock]))

@@ -9,10 +9,10 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tftpy
+from servelab import Loop
 
 from pxeserver.config import Tftp
 from pxeserver.serve import transfer, udp
@@ -26,7 +26,7 @@ LIMITS = Tftp(sessions_max=20, sessions_per_peer=10)
 class Site:
     """A server over a folder, on loopback."""
 
-    def __init__(self, loop: Any, folder: Path) -> None:
+    def __init__(self, loop: Loop, folder: Path) -> None:
         self.loop = loop
         self.folder = folder
         self.outcomes: list[Outcome] = []
@@ -123,7 +123,7 @@ class Client:
 
 
 @pytest.fixture
-def site(loop: Any, tmp_path: Path) -> Generator[Site, None, None]:
+def site(loop: Loop, tmp_path: Path) -> Generator[Site, None, None]:
     running = Site(loop, tmp_path)
     yield running
     loop.call(running.server.close)
@@ -157,7 +157,7 @@ def test_options_are_clamped_and_only_those_known_are_answered(site: Site) -> No
     assert client.receive() == tftp.Oack(want)
 
 
-def test_a_window_stays_below_what_a_client_can_buffer(site: Site, loop: Any) -> None:
+def test_a_window_stays_below_what_a_client_can_buffer(site: Site, loop: Loop) -> None:
     site.file("loader", 100)
     site.server.limits = Tftp(blksize_max=8192)
     client = site.ask("loader", blksize=8192, windowsize=64)

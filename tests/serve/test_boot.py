@@ -1,0 +1,386 @@
+"""The boot process on a wire of its own: machines as real firmware speaks, a real fleet behind it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fleetlab import build
+from servelab import (
+    CLIENT,
+    OTHER_SIDE,
+    RELAY,
+    SERVER,
+    SERVER_ALIAS,
+    Loop,
+    Machine,
+    Wire,
+    captured,
+    links,
+    system_request,
+)
+
+from pxeserver.config import Boot, Config, Dhcp, Server
+from pxeserver.errors import Refused
+from pxeserver.fleet.fleet import open_fleet
+from pxeserver.fleet.values import AssignOrder, BootRecord, MachineEdit
+from pxeserver.model import STAGES, Policy, Result, Stage
+from pxeserver.serve.boot import BootServer, bind
+from pxeserver.wire import dhcp
+
+MAC = "52:54:00:00:00:01"
+LOADER = b"loader" * 1000
+
+
+class Site:
+    """A boot server in the server's namespace, over a fleet in `data` that the test may change too."""
+
+    def __init__(self, wire: Wire, data: Path, **sections: object) -> None:
+        self.wire, self.data = wire, data
+        self.config = Config(
+            server=sections.pop("server", None) or Server(data=str(data), interfaces=("eth0",)),  # type: ignore[arg-type]
+            **sections,  # type: ignore[arg-type]
+        )
+        (data / "loaders").mkdir(exist_ok=True)
+        for name in ("undionly.kpxe", "snponly.efi"):
+            (data / "loaders" / name).write_bytes(LOADER)
+        self.fleet = open_fleet(self.config)
+        self.loop = Loop(wire.server)
+        self.server = self.loop.run(self._start())
+
+    async def _start(self) -> BootServer:
+        server = BootServer(self.config, open_fleet(self.config), bind(self.config))
+        self.lines = await server.start()
+        return server
+
+    def machine(self, mac: str = MAC) -> Machine:
+        return Machine(self.wire, mac)
+
+    def assign(self, spec: str, mac: str = MAC) -> None:
+        if mac not in self.fleet.view().by_mac:
+            self.fleet.add_machine(MachineEdit(name="node", macs=(mac,)))
+        self.fleet.assign([mac], AssignOrder(spec))
+        self.seen()
+
+    def seen(self) -> None:
+        """Wait until the server looks at what the fleet is now."""
+
+        def same() -> bool:
+            ours, theirs = self.fleet.view(), self.server.site.view
+            return replace(theirs, generation=0) == replace(ours, generation=0)
+
+        self.until(same)
+
+    def boot(self, done: Callable[[BootRecord], bool]) -> BootRecord:
+        """The newest boot, once the record says what the test waits for."""
+        self.until(lambda: bool(self.fleet.boots()) and done(self.fleet.boots()[0]))
+        return self.fleet.boots()[0]
+
+    def until(self, true: Callable[[], bool]) -> None:
+        end = time.monotonic() + 20
+        while not true():
+            assert time.monotonic() < end, [(b.stage, b.result, dict(b.stages)) for b in self.fleet.boots()]
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        self.loop.run(self.server.close())
+        self.loop.stop()
+        self.fleet.close()
+
+
+@pytest.fixture
+def start(wire: Wire, tmp_path: Path) -> Generator[Callable[..., Site], None, None]:
+    running: list[Site] = []
+
+    def make(**sections: object) -> Site:
+        running.append(Site(wire, tmp_path, **sections))
+        return running[-1]
+
+    yield make
+    for site in running:
+        site.close()
+
+
+@pytest.fixture
+def site(start: Callable[..., Site]) -> Site:
+    return start()
+
+
+def file_of(offer: dhcp.Packet) -> str:
+    return (offer.file or offer.option(dhcp.OPT_BOOTFILE) or b"").decode()
+
+
+def test_a_bios_machine_goes_the_whole_way_and_every_stage_is_recorded(site: Site) -> None:
+    image = build(site.data)
+    site.assign("web")
+    machine = site.machine()
+    offer = machine.offer("plain-rom-bios.discover")
+    assert (file_of(offer), offer.siaddr, offer.yiaddr) == ("undionly.kpxe", SERVER, "0.0.0.0")
+    machine.request_address()
+    assert machine.tftp("undionly.kpxe") == LOADER
+    url = file_of(machine.offer("undionly-ipxe2-bios.discover"))
+    assert re.fullmatch(rf"http://{SERVER}:8080/boot/[\w-]{{62}}/script\.ipxe", url)
+    kernel, initrd, cmdline = links(machine.script(url))
+    assert machine.get(kernel) == "kernel web"
+    assert machine.get(initrd) == "initrd web 1"
+    assert machine.ask(system_request(MAC, CLIENT), wait=0.2) is None
+    home = next(word for word in cmdline.split() if word.startswith("pxeserver.url=")).partition("=")[2]
+    assert machine.http("POST", f"{home}/event", data={"stage": "containerd", "memory": "2048"}).status_code == 204
+    assert machine.http("POST", f"{home}/up").status_code == 204
+    boot = site.boot(lambda boot: boot.result is Result.UP)
+    assert list(boot.stages) == list(STAGES)
+    assert boot.image == image.digest
+    assert boot.stages[Stage.LOADER].bytes == len(LOADER)
+    assert boot.stages[Stage.INITRD].bytes == len("initrd web 1")
+    assert len(site.fleet.boots()) == 1
+    assert site.fleet.find(MAC).memory_mib == 2048
+
+
+def test_uefi_asks_4011_from_4011_and_is_answered_there(site: Site) -> None:
+    machine = site.machine()
+    machine.offer("ovmf-pxe.discover")
+    got = machine.ask(captured("ovmf-pxe.4011", MAC, ciaddr=CLIENT), to=(SERVER, 4011), port=4011)
+    assert got is not None
+    answer, sender = got
+    assert sender == (SERVER, 4011)
+    assert (answer.message, file_of(answer), answer.siaddr) == (dhcp.ACK, "snponly.efi", SERVER)
+
+
+def test_uefi_http_boot_gets_a_url_with_head_and_the_type_it_wants(site: Site) -> None:
+    machine = site.machine()
+    url = file_of(machine.offer("ovmf-http.discover"))
+    head = machine.http("HEAD", url)
+    assert (head.status_code, head.headers["content-type"]) == (200, "application/efi")
+    assert head.headers["content-length"] == str(len(LOADER))
+    assert machine.http("GET", url).content == LOADER
+    assert site.boot(lambda boot: boot.stage is Stage.LOADER).stages[Stage.LOADER].bytes == len(LOADER)
+    autoexec = url.rpartition("/")[0] + "/autoexec.ipxe"
+    assert machine.script(autoexec).startswith("#!ipxe\n")
+
+
+def test_a_relay_gets_the_answer_and_our_address_in_its_own_subnet(site: Site) -> None:
+    packet = captured("ovmf-pxe-relayed.discover", MAC, giaddr=RELAY)
+    got = site.machine().ask(packet, to=(SERVER_ALIAS, 67), port=67)
+    assert got is not None
+    answer, sender = got
+    assert sender == (SERVER_ALIAS, 67)
+    assert (answer.siaddr, answer.giaddr) == (SERVER_ALIAS, RELAY)
+    assert answer.option(dhcp.OPT_SERVER_ID) == bytes([10, 78, 0, 1])
+
+
+def test_only_the_named_interfaces_are_answered(start: Callable[..., Site], tmp_path: Path) -> None:
+    site = start(server=Server(data=str(tmp_path), interfaces=("eth0",)))
+    discover = captured("plain-rom-bios.discover", MAC)
+    assert site.machine().ask(discover, device="eth1", wait=0.5) is None
+    assert site.machine().ask(discover, device="eth0") is not None
+
+
+def test_without_names_every_interface_is_answered_with_its_own_address(
+    start: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = start(server=Server(data=str(tmp_path)))
+    for device, own in (("eth0", SERVER), ("eth1", OTHER_SIDE)):
+        got = site.machine().ask(captured("plain-rom-bios.discover", MAC), device=device)
+        assert got is not None
+        assert got[0].siaddr == own
+    assert [line.partition(";")[0] for line in site.lines[:2]] == [
+        f"eth0: machines are told {SERVER}",
+        f"eth1: machines are told {OTHER_SIDE}",
+    ]
+
+
+def test_an_advertised_address_is_what_machines_are_told(start: Callable[..., Site], tmp_path: Path) -> None:
+    site = start(server=Server(data=str(tmp_path), interfaces=("eth0",), advertise="192.0.2.7"))
+    offer = site.machine().offer("qemu-rom-ipxe1-bios.discover")
+    assert offer.siaddr == "192.0.2.7"
+    assert file_of(offer).startswith("http://192.0.2.7:8080/boot/")
+
+
+def test_who_does_not_boot_from_the_network_never_hears_from_us(site: Site) -> None:
+    machine = site.machine()
+    assert machine.ask(system_request(MAC, CLIENT), wait=0.3) is None
+    discover = dhcp.Packet(
+        dhcp.BOOTREQUEST, b"abcd", bytes(5) + b"\1", ((dhcp.OPT_MESSAGE_TYPE, bytes([dhcp.DISCOVER])),)
+    )
+    assert machine.ask(discover, wait=0.3) is None
+    machine.offer("plain-rom-bios.discover")
+    site.boot(lambda boot: True)
+    assert [m.macs for m in site.fleet.view().machines.values()] == [(MAC,)]
+
+
+def test_floods_of_nonsense_cost_nothing(site: Site) -> None:
+    machine = site.machine()
+    for n in range(200):
+        machine_bytes = bytes([1, 1, 6, 0]) + bytes([n]) * n
+        machine.ask(machine_bytes.ljust(8, b"\0"), wait=0.0001)
+    machine.offer("plain-rom-bios.discover")
+    assert site.server.dhcp.counts["malformed"] >= 190
+
+
+def test_a_waiting_machine_boots_when_it_is_assigned_without_a_power_cycle(site: Site) -> None:
+    build(site.data)
+    machine = site.machine()
+    url = file_of(machine.offer("qemu-rom-ipxe1-bios.discover"))
+    waiting = machine.script(url)
+    assert "waits for an image" in waiting
+    site.boot(lambda boot: boot.stage is Stage.SCRIPT)
+    assert [row.mac for row in site.fleet.machines(known=False)] == [MAC]
+    site.assign("web")
+    again = re.findall(r"chain \S+ \S+ (http\S+)\?mac", waiting)[-1]
+    kernel, _, _ = links(machine.script(again))
+    assert machine.get(kernel) == "kernel web"
+    boot = site.boot(lambda boot: boot.stage is Stage.KERNEL)
+    assert (boot.spec, len(site.fleet.boots())) == ("web", 1)
+
+
+def test_a_new_assignment_counts_until_the_kernel_is_asked_for_and_not_afterwards(site: Site) -> None:
+    build(site.data, "web")
+    build(site.data, "db")
+    site.assign("web")
+    machine = site.machine()
+    url = file_of(machine.offer("qemu-rom-ipxe1-bios.discover"))
+    site.assign("db")
+    script = machine.script(url)
+    kernel, initrd, _ = links(script)
+    assert machine.get(kernel) == "kernel db"
+    site.assign("web")
+    assert machine.get(initrd) == "initrd db 1"
+    again = re.findall(r"chain \S+ \S+ (http\S+)\?mac", script)[-1]
+    assert links(machine.script(again))[:2] == (kernel, initrd)
+    # the next power-on gets the new one
+    assert machine.get(links(machine.script(file_of(machine.offer("qemu-rom-ipxe1-bios.discover"))))[0]) == "kernel web"
+    site.until(lambda: len(site.fleet.boots()) == 2)
+
+
+def test_a_loader_that_returns_to_the_firmware_is_named_within_two_cycles(site: Site) -> None:
+    machine = site.machine()
+    for _ in range(2):
+        machine.offer("plain-rom-bios.discover")
+        machine.request_address()
+        machine.tftp("undionly.kpxe")
+    boot = site.boot(lambda boot: boot.cause is not None)
+    assert boot.cause is not None
+    assert boot.cause.slug == "loader-loop"
+    assert len(site.fleet.boots()) == 1
+
+
+def test_a_machine_that_was_switched_off_begins_a_new_boot(site: Site) -> None:
+    build(site.data)
+    site.assign("web")
+    machine = site.machine()
+    for _ in range(2):
+        machine.get(links(machine.script(file_of(machine.offer("qemu-rom-ipxe1-bios.discover"))))[0])
+    site.until(lambda: len(site.fleet.boots()) == 2)
+    site.boot(lambda boot: boot.stage is Stage.KERNEL)
+    assert [boot.result for boot in site.fleet.boots()] == [Result.OPEN, Result.REPLACED]
+
+
+def test_a_locked_database_delays_no_answer_and_loses_no_event(site: Site) -> None:
+    build(site.data)
+    site.assign("web")
+    held = sqlite3.connect(site.data / "fleet.db", isolation_level=None)
+    held.execute("BEGIN IMMEDIATE")
+    try:
+        machine = site.machine()
+        kernel, _, _ = links(machine.script(file_of(machine.offer("qemu-rom-ipxe1-bios.discover"))))
+        assert machine.get(kernel) == "kernel web"
+        assert site.server.health()["events_waiting"] != 0
+    finally:
+        held.execute("ROLLBACK")
+        held.close()
+    assert list(site.boot(lambda boot: boot.stage is Stage.KERNEL).stages) == [Stage.OFFER, Stage.SCRIPT, Stage.KERNEL]
+
+
+def test_only_files_of_built_images_are_served_and_only_to_their_digest(site: Site) -> None:
+    image = build(site.data)
+    site.seen()
+    machine = site.machine()
+    base = f"http://{SERVER}:8080"
+    hexes = {path.name for path in (site.data / "store" / "blobs" / "sha256").iterdir()}
+    served = {name for name in hexes if machine.http("GET", f"{base}/b/{name}/x").status_code == 200}
+    assert served == {image.kernel.digest[7:], image.initrd.digest[7:]}
+    for path in ("/b/../../../etc/passwd/x", "/b/abc/x", "/boot/nonsense/script.ipxe", "/boot/x/metadata", "/", "/api"):
+        assert machine.http("GET", base + path).status_code == 404
+    assert machine.http("POST", f"{base}/healthz").status_code == 405
+
+
+def test_nothing_outside_the_loader_folder_is_given(site: Site) -> None:
+    (site.data / "loaders" / "link").symlink_to(site.data / "fleet.db")
+    (site.data / "loaders" / "sub").mkdir()
+    (site.data / "loaders" / "sub" / "Other.EFI").write_bytes(b"other")
+    machine = site.machine()
+    assert machine.tftp("sub/other.efi") == b"other"
+    assert machine.tftp("\\UNDIONLY.KPXE") == LOADER
+    for name in ("link", "../fleet.db", "sub", ".hidden", "nothing.efi"):
+        assert not isinstance(machine.tftp(name), bytes)
+
+
+def test_autoexec_is_generated_for_a_loader_without_a_script(site: Site) -> None:
+    machine = site.machine()
+    text = machine.tftp("sub/autoexec.ipxe")
+    assert isinstance(text, bytes)
+    url = re.search(r"chain .*?(http\S+?)\?mac", text.decode())
+    assert url is not None
+    assert url[1] == f"http://{SERVER}:8080/boot/script.ipxe"
+    assert "waits for an image" in machine.script(url[1])
+    assert site.boot(lambda boot: True).mac == MAC
+
+
+def test_what_a_booted_system_may_say(site: Site) -> None:
+    machine = site.machine()
+    url = file_of(machine.offer("qemu-rom-ipxe1-bios.discover")).rpartition("/")[0]
+    assert machine.http("POST", f"{url}/event", data={"stage": "kernel"}).status_code == 400
+    assert machine.http("POST", f"{url}/log", content=b"line one\nline two").status_code == 204
+    cause = {"cause": "initrd-cut-short", "text": "no sentinel"}
+    assert machine.http("POST", f"{url}/event", data=cause).status_code == 204
+    assert machine.http("GET", f"{url}/event").status_code == 405
+    site.boot(lambda boot: boot.cause is not None and boot.cause.slug == "initrd-cut-short")
+    assert "line two" in [event.text for event in site.fleet.events(MAC) if event.kind == "log"][0]
+    site.fleet.add_machine(MachineEdit(name="node1", macs=(MAC,), vars={"key": "value"}))
+    site.seen()
+    told = machine.http("GET", f"{url}/metadata").json()
+    assert (told["name"], told["vars"], told["mac"]) == ("node1", {"key": "value"}, MAC)
+
+
+def test_a_machine_that_policy_ignores_is_seen_and_not_answered(start: Callable[..., Site]) -> None:
+    site = start(dhcp=Dhcp(unknown=Policy.IGNORE))
+    assert site.machine().ask(captured("plain-rom-bios.discover", MAC), wait=0.3) is None
+    site.until(lambda: len(site.fleet.machines(known=False)) == 1)
+    assert site.fleet.boots() == ()
+
+
+def test_a_taken_port_is_refused_with_the_holders_name_and_raw_mode_serves_beside_it(
+    start: Callable[..., Site], wire: Wire, tmp_path: Path
+) -> None:
+    holder = start(server=Server(data=str(tmp_path)), dhcp=Dhcp(unknown=Policy.IGNORE))
+    with pytest.raises(Refused) as caught:
+        start(server=Server(data=str(tmp_path)), http={"port": 8081}, tftp={"port": 70})
+    assert caught.value.slug == "port-taken"
+    assert "udp port 67 (dhcp) is taken by" in caught.value.message
+    raw = start(
+        server=Server(data=str(tmp_path), interfaces=("eth0",)),
+        dhcp=Dhcp(mode="raw", pxe_port=4012),
+        http={"port": 8081},
+        tftp={"port": 70},
+    )
+    machine = raw.machine()
+    assert file_of(machine.offer("plain-rom-bios.discover")) == "undionly.kpxe"
+    got = machine.ask(captured("ovmf-pxe-relayed.discover", MAC, giaddr=RELAY), to=(SERVER_ALIAS, 67), port=67)
+    assert got is not None
+    assert got[1] == (SERVER_ALIAS, 67)
+    assert holder.server.dhcp.counts["answered"] == 0
+
+
+def test_a_reload_changes_what_is_decided(site: Site) -> None:
+    changed = Config(
+        server=site.config.server, dhcp=Dhcp(unknown=Policy.IGNORE), boot=Boot(poll_seconds=7, silence_seconds=10)
+    )
+    site.loop.run(site.server.reload(changed))
+    assert site.machine().ask(captured("plain-rom-bios.discover", MAC), wait=0.3) is None
+    site.loop.run(site.server.reload(site.config))
+    site.machine().offer("plain-rom-bios.discover")
