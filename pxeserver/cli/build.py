@@ -133,6 +133,7 @@ def build(context: Context, /, **options: Any) -> None:
             tags=flags.tag,
             strict=flags.strict,
             pull=flags.pull,
+            input_tar=flags.input_tar,
             decompress_kernel=flags.decompress_kernel,
             compression=flags.compress or config.images.compress,
             sbom="" if flags.no_sbom else flags.sbom_output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, Refused
 from pxeserver.images import initrd, outputs, tree
 from pxeserver.images.catalogue import Catalogue, checked_tag
+from pxeserver.images.inputtar import InputTar
 from pxeserver.images.layers import BaseImage
 from pxeserver.images.outputs import FORMS, Target
 from pxeserver.images.progress import Progress
@@ -42,6 +43,7 @@ class BuildRequest:
     decompress_kernel: bool = False
     compression: str = "gzip"
     sbom: str = "sbom.spdx.json"  # path in the tree; "" = none
+    input_tar: Path | None = None  # of an earlier build, to take unchanged parts from
     now: float | None = None  # time in the SBOM, Unix seconds; None = LinuxKit's fixed time
 
 
@@ -60,23 +62,29 @@ def build(request: BuildRequest, store: Store, config: Config, progress: Progres
     for tag in request.tags:
         checked_tag(tag, request.name)
     loaded = loader.load(request.specs, strict=request.strict)
-    bases = fetch(loaded, request, progress)
-    made = plan.plan(loaded, {ref: ImageDefaults.of(base.config) for ref, base in bases.items()})
+    earlier = InputTar(request.input_tar, loaded, strict=request.strict) if request.input_tar else None
+    uses = [use for use in plan.uses(loaded) if earlier is None or use.location not in earlier.copied]
+    bases = fetch(loaded, uses, request, progress)
+    defaults = {use.ref: ImageDefaults() for use in plan.uses(loaded)}  # those of parts taken over stay without effect
+    made = plan.plan(loaded, defaults | {ref: ImageDefaults.of(base.config) for ref, base in bases.items()})
     for warning in made.warnings:
         progress.say(f"warning: {warning}")
     streamed = next((FORMS[f] for f in formats if FORMS[f].streamable), None)
     if streamed is not None:
         assert request.target is not None
-        whole = tree.tree(made, bases, _options(request, made.cmdline.encode(), dockerfile=streamed.dockerfile))
+        whole = tree.tree(
+            made, bases, _options(request, made.cmdline.encode(), earlier, dockerfile=streamed.dockerfile)
+        )
         return Built(None, tuple(outputs.write_stream(streamed, whole, request.target)), made.warnings)
-    return _bootable(request, formats, made, bases, store, config, progress)
+    whole = tree.tree(made, bases, _options(request, SPEC_CMDLINE, earlier))
+    return _bootable(request, formats, made, whole, bases, store, config, progress)
 
 
-def fetch(loaded: Loaded, request: BuildRequest, progress: Progress) -> dict[str, BaseImage]:
-    """Every base image of the spec by its full reference; errors name the place in the spec that asks for it."""
-    uses: dict[str, Use] = {}
-    for use in plan.uses(loaded):
-        uses.setdefault(use.ref, use)
+def fetch(loaded: Loaded, uses: Iterable[Use], request: BuildRequest, progress: Progress) -> dict[str, BaseImage]:
+    """The base images by their full references; errors name the place in the spec that asks for one."""
+    first: dict[str, Use] = {}
+    for use in uses:
+        first.setdefault(use.ref, use)
 
     also = _platforms(loaded)
 
@@ -92,7 +100,7 @@ def fetch(loaded: Loaded, request: BuildRequest, progress: Progress) -> dict[str
         return base
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="base") as pool:
-        waiting = [pool.submit(one, use) for use in uses.values()]
+        waiting = [pool.submit(one, use) for use in first.values()]
         try:
             return {base.ref: base for base in (w.result() for w in waiting)}
         except BaseException:
@@ -112,7 +120,9 @@ def _platforms(loaded: Loaded) -> dict[str, tuple[str, ...]]:
     return {ref: tuple(sorted(platforms)) for ref, platforms in found.items()}
 
 
-def _options(request: BuildRequest, cmdline: bytes, *, dockerfile: bool = False) -> tree.Options:
+def _options(
+    request: BuildRequest, cmdline: bytes, earlier: InputTar | None, *, dockerfile: bool = False
+) -> tree.Options:
     return tree.Options(
         name=request.name,
         cmdline=cmdline,
@@ -121,6 +131,7 @@ def _options(request: BuildRequest, cmdline: bytes, *, dockerfile: bool = False)
         sbom=request.sbom,
         now=request.now,
         dockerfile=dockerfile,
+        earlier=earlier,
     )
 
 
@@ -128,13 +139,13 @@ def _bootable(
     request: BuildRequest,
     formats: tuple[str, ...],
     made: Plan,
+    whole: tree.Tree,
     bases: Mapping[str, BaseImage],
     store: Store,
     config: Config,
     progress: Progress,
 ) -> Built:
     cache = SegmentCache(config.data / "cache" / "segments", store, request.compression)
-    whole = tree.tree(made, bases, _options(request, SPEC_CMDLINE))
     ready = initrd.assemble(whole, cache, store, spec_cmdline=made.cmdline, arch=request.arch, progress=progress)
     cache.sweep(time.time())
     files: list[Path] = []
@@ -163,4 +174,4 @@ def _bootable(
 
 
 def _used(made: Plan, bases: Mapping[str, BaseImage]) -> list[tuple[str, BaseImage]]:
-    return [(e.location, bases[ref]) for e in made.entries if (ref := getattr(e, "ref", ""))]
+    return [(e.location, bases[ref]) for e in made.entries if (ref := getattr(e, "ref", "")) in bases]

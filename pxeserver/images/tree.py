@@ -10,6 +10,7 @@ from typing import Any
 from pxeserver.errors import NotFound, UsageError
 from pxeserver.images import flatten, kernel, ocivolume, sbom
 from pxeserver.images.entry import Entry, folder, from_disk, parents, symlink, text
+from pxeserver.images.inputtar import InputTar
 from pxeserver.images.layers import BaseImage
 from pxeserver.images.segments import APK_DATABASE
 from pxeserver.linuxkit.entries import ContainerEntry, InitEntry, KernelEntry, Plan, TreeEntry, VolumeEntry
@@ -23,16 +24,16 @@ _DOCKERFILE = b'\nFROM scratch\n\nCOPY . ./\n\nENTRYPOINT ["/bin/rc.init"]\n'
 class Part:
     """Entries of one origin. `key` (JSON values) says what they depend on; None = made anew each time."""
 
-    location: str  # LinuxKit's words: "kernel", "init[0]", "files[2]"; "" = not recorded
-    source: str
+    location: str  # LinuxKit's words: "kernel", "init[0]", "files[2]"; "" = none
+    source: str  # full reference, or "linuxkit.files" and the like; "" = not recorded
     entries: Callable[[Count], Iterator[Entry]]  # the argument hears of the bytes read of base images
     key: Mapping[str, Any] | None = None
     size: int = 0  # bytes that will be read of base images
 
     @property
     def records(self) -> dict[str, str]:
-        """What LinuxKit notes on each entry of a tar archive."""
-        return {"LINUXKIT.location": self.location, "LINUXKIT.source": self.source} if self.location else {}
+        """What LinuxKit notes on each entry of a tar archive; entries of an earlier tar have their notes."""
+        return {"LINUXKIT.location": self.location, "LINUXKIT.source": self.source} if self.source else {}
 
     @property
     def has_root_apk(self) -> bool:
@@ -50,6 +51,7 @@ class Options:
     sbom: str = ""
     now: float | None = None  # Unix seconds for the SBOM; None = LinuxKit's fixed time
     dockerfile: bool = False
+    earlier: InputTar | None = None  # parts of it are taken over
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +68,20 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
     parts: list[Part] = []
     last_init = max((n for n, e in enumerate(plan.entries) if isinstance(e, InitEntry)), default=-1)
     for n, entry in enumerate(plan.entries):
-        if isinstance(entry, KernelEntry):
+        if options.earlier and entry.location in options.earlier.copied:
+            parts.append(_taken(entry.location, options.earlier))
+        elif isinstance(entry, KernelEntry):
             parts.append(_kernel(entry, bases[entry.ref], options))
         elif isinstance(entry, InitEntry):
             parts.append(_root(entry.location, bases[entry.ref], flatten.Use.INIT, "", options))
-            if n == last_init:
-                parts.append(_generated("init", "LINUXKIT.apkinit", lambda: _apk(apk)))
         elif isinstance(entry, VolumeEntry):
             parts += _volume(entry, bases, options)
         elif isinstance(entry, ContainerEntry):
             parts += _container(entry, bases, options)
         else:
             parts.append(_generated(entry.location, "linuxkit.files", lambda e=entry: [_file(e)]))  # type: ignore[misc]
+        if n == last_init:
+            parts.append(_generated("init", "LINUXKIT.apkinit", lambda: _apk(apk)))
     if options.dockerfile:
         parts.append(_generated("", "", lambda: [text("Dockerfile", _DOCKERFILE)]))
     if options.sbom:
@@ -91,6 +95,10 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
 
 def _generated(location: str, source: str, entries: Callable[[], Iterable[Entry]]) -> Part:
     return Part(location, source, lambda count: iter(entries()))
+
+
+def _taken(location: str, earlier: InputTar) -> Part:
+    return Part(location, "", lambda count: earlier.entries(location))
 
 
 def _layers(base: BaseImage) -> list[str]:
@@ -181,9 +189,11 @@ def _file(entry: TreeEntry) -> Entry:
 
 
 def _bill(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> bytes:
-    """The SBOM of everything that was extracted, each base image under the folder it went to."""
+    """The SBOM of what was extracted, each base image under the folder it went to; of parts taken over it is lost."""
     uses: list[tuple[BaseImage, str]] = []
     for entry in plan.entries:
+        if getattr(entry, "ref", "") not in bases:
+            continue
         if isinstance(entry, KernelEntry | InitEntry):
             uses.append((bases[entry.ref], ""))
         elif isinstance(entry, VolumeEntry) and entry.ref and entry.format != "oci":
