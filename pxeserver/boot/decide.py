@@ -116,15 +116,25 @@ def _wants_loader(request: BootRequest, pin: Pin, recent: Recent | None, now: fl
     """Loader or script, and why. Only iPXE fetches scripts; which iPXE is asking follows from what its MAC just did."""
     if not request.ipxe:
         return True, "firmware cannot read scripts: a loader"
-    if recent is not None and recent.loader_at > recent.script_at and now - recent.loader_at < LOADER_FRESH:
-        return False, f"this MAC fetched {recent.loader} moments ago, so this is that iPXE: the script"
     if pin.loader:
-        return True, "iPXE of the network card, but the machine is pinned to a loader"
-    if request.user_class == "gPXE":
-        return True, "gPXE is too old for our scripts: a loader"
-    if request.features and "http" not in request.features:
-        return True, "this iPXE has no HTTP: a loader that has it"
-    return False, "iPXE fetches the script itself"
+        why = "iPXE of the network card, but the machine is pinned to a loader"
+    elif request.user_class == "gPXE":
+        why = "gPXE is too old for our scripts: a loader"
+    elif request.features and "http" not in request.features:
+        why = "this iPXE has no HTTP: a loader that has it"
+    else:
+        return False, "iPXE fetches the script itself"
+    if recent is None or recent.loader_at <= recent.script_at or now - recent.loader_at >= LOADER_FRESH:
+        return True, why
+    if request.bare or request.arch.family != "bios":
+        return False, f"this MAC fetched {recent.loader} moments ago, so this is that iPXE: the script"
+    # An iPXE in a card's ROM says the whole of option 60; one that it loaded says the bare word, out of our own answer.
+    if recent.loader_cycles < LOOP_CYCLES:
+        return True, f"{recent.loader} returned, and the iPXE of the network card asks again: once more"
+    return (
+        False,
+        f"{recent.loader} returned {recent.loader_cycles} times: the script, so that the machine boots after all",
+    )
 
 
 def _loader(family: str, pin: Pin, quirk: Quirk | None, config: Config) -> tuple[str, str]:

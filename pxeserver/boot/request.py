@@ -19,6 +19,7 @@ class BootRequest:
     message: int  # dhcp.DISCOVER, ...
     arch: pxe.Arch
     arch_from: str  # "option 93", "option 60", "nothing: taken as BIOS"
+    bare: bool = False  # option 60 is the bare word: how an iPXE asks that another iPXE loaded on BIOS
     vendor: bytes = pxe.PXE_CLIENT
     user_class: str = ""
     features: frozenset[str] = frozenset()  # of iPXE: http, efi, bzimage, ...
@@ -56,10 +57,10 @@ def request_of(packet: dhcp.Packet, port: int) -> BootRequest | None:
     mac = mac_of(packet)
     if mac is None:
         return None
+    option = packet.option
     arch, arch_from = _arch(packet, vendor)
     if vendor.kind == pxe.UBOOT_CLIENT and not arch.uboot:
         return None
-    option = packet.option
     classes = pxe.user_classes(option(dhcp.OPT_USER_CLASS) or b"")
     return BootRequest(
         mac=mac,
@@ -67,6 +68,7 @@ def request_of(packet: dhcp.Packet, port: int) -> BootRequest | None:
         message=packet.message,
         arch=arch,
         arch_from=arch_from,
+        bare=option(dhcp.OPT_VENDOR_CLASS) == vendor.kind,
         vendor=pxe.HTTP_CLIENT if vendor.kind == pxe.HTTP_CLIENT else pxe.PXE_CLIENT,
         user_class=next((name for name in classes if name in IPXE_CLASSES), ""),
         features=pxe.ipxe_features(option(dhcp.OPT_IPXE) or b""),

@@ -250,17 +250,32 @@ def test_a_pinned_loader_is_chained_once_and_the_chained_ipxe_gets_the_script(as
     fetched = past(loader="undionly.kpxe", loader_at=NOW - 3, loader_cycles=1)
     second = told(chained, mine, fetched)
     assert second.kind == "script" and "undionly.kpxe" in reason(second, "kind")
+    # ipxe 1.0 on UEFI says the whole of option 60 even when it was loaded
+    assert told(asked("snponly-ipxe1-efi.discover"), mine, fetched).kind == "script"
     # the next power-on: its script was asked for meanwhile
     assert told(rom, mine, replace(fetched, script_at=NOW - 1)).kind == "loader"
     # a loader fetched long ago says nothing about who asks now
     assert told(rom, mine, replace(fetched, loader_at=NOW - LOADER_FRESH)).kind == "loader"
 
 
+def test_a_loader_that_returns_to_the_cards_ipxe_is_tried_twice_and_then_left_out(
+    asked: Asked, view: FleetView
+) -> None:
+    """The card's own iPXE says the whole of option 60: it is not the one that was loaded."""
+    mine = pinned(view, Pin(loader="returns.kpxe"))
+    rom = asked("qemu-rom-ipxe1-bios.discover")
+    fetched = past(loader="returns.kpxe", loader_at=NOW - 9, loader_cycles=1)
+    again = told(rom, mine, fetched)
+    assert again.kind == "loader" and "returned" in reason(again, "kind")
+    given_up = told(rom, mine, replace(fetched, loader_cycles=2))
+    assert given_up.kind == "script" and "returned 2 times" in reason(given_up, "kind")
+
+
 def test_an_ipxe_that_cannot_do_http_gets_a_loader_that_can(asked: Asked) -> None:
     rom = asked("qemu-rom-ipxe1-bios.discover")
     poor = replace(rom, features=frozenset({"tftp", "bzimage"}))
     assert told(poor).kind == "loader"
-    assert told(poor, recent=past(loader="undionly.kpxe", loader_at=NOW - 1)).kind == "script"
+    assert told(replace(poor, bare=True), recent=past(loader="undionly.kpxe", loader_at=NOW - 1)).kind == "script"
     assert told(replace(rom, features=frozenset())).kind == "script"  # says nothing: believed to be able
     assert told(replace(rom, user_class="gPXE")).kind == "loader"
 
