@@ -78,9 +78,7 @@ class Root(click.Group):
 @click.option("--server", envvar="PXESERVER_URL", help="URL of a running server's API.")
 @click.option("--token", envvar="PXESERVER_TOKEN", help="API token for --server.")
 @click.pass_context
-def cli(
-    ctx: click.Context, config_file: Path | None, data: Path | None, server: str | None, token: str | None
-) -> None:
+def cli(ctx: click.Context, config_file: Path | None, data: Path | None, server: str | None, token: str | None) -> None:
     """From a LinuxKit spec to a running diskless machine."""
     from pxeserver.cli.context import Context
 
