@@ -128,14 +128,17 @@ class BootServer:
         dhcp = f"proxyDHCP udp {config.dhcp.port} and {config.dhcp.pxe_port}" if self._sockets.dhcp else "no DHCP"
         ports = f"{dhcp}, TFTP udp {self._sockets.tftp.getsockname()[1]}, HTTP tcp {self.site.http_port}"
         lines = []
-        for interface in serving(self.site.interfaces, config.server.interfaces):
+        interfaces = serving(self.site.interfaces, config.server.interfaces)
+        for interface in interfaces:
             own = self.site.own(interface.index)
             lines.append(f"{interface.name}: machines are told {own or 'nothing (it has no IPv4 address)'}; {ports}")
+        if not interfaces:
+            lines.append("no interface is up to answer on")
         wanted = {config.boot.bios_loader, config.boot.efi_loader, *config.boot.loaders.values()}
         missing = [name for name in sorted(wanted) if find_loader(config.data / "loaders", name) is None]
         if missing:
             lines.append(f"missing loaders: {', '.join(missing)} (get them with: pxeserver loaders fetch)")
-        return lines or ["no interface to answer on"]
+        return lines
 
     # --- following the fleet and the host ---
 

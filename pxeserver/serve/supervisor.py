@@ -56,16 +56,17 @@ class _Child:
         self.name = name
         self._command = command
         self.process: asyncio.subprocess.Process | None = None
+        self._line: socket.socket | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def start(self, config: Config) -> list[str]:
         """Run it; its lines once it serves. Raises what it says is wrong."""
-        ours, theirs = socket.socketpair()
+        self._line, theirs = socket.socketpair()
         with theirs:
             argv = self._command(self.name, theirs.fileno())
             self.process = await asyncio.create_subprocess_exec(*argv, pass_fds=[theirs.fileno()])
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 20)
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._line, limit=1 << 20)
         self.send(config)
         try:
             async with asyncio.timeout(READY_WITHIN):
@@ -90,8 +91,9 @@ class _Child:
         return found
 
     def send(self, config: Config) -> None:
-        assert self._writer is not None
-        self._writer.write(pack_config(config))
+        """A part that is between two lives gets it when it starts."""
+        if self._writer is not None:
+            self._writer.write(pack_config(config))
 
     async def watch(self) -> int:
         """Until the process ends; its exit code."""
@@ -102,11 +104,14 @@ class _Child:
         return await self.process.wait()
 
     async def stop(self) -> None:
-        """Closing the line asks it to end; then harder."""
-        if self.process is None:
-            return
+        """Ask it to end; then harder."""
         if self._writer is not None:
             self._writer.close()
+        elif self._line is not None:
+            self._line.close()
+        if self.process is None or self.process.returncode is not None:
+            return
+        self.process.terminate()
         try:
             async with asyncio.timeout(STOP_WITHIN):
                 await self.process.wait()
@@ -135,26 +140,25 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reread)
         privileges.prepare_data(Path(self._config.server.data), self._config.server.user)
-        keepers: list[asyncio.Task[None]] = []
+        stopped = loop.create_task(self._stop.wait())
+        tasks: list[asyncio.Task[Any]] = [stopped]
         try:
-            for child in self._children:
-                starting = loop.create_task(child.start(self._config))
-                stopped = loop.create_task(self._stop.wait())
-                await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                stopped.cancel()
-                if not starting.done():
-                    starting.cancel()
+            starting = [loop.create_task(child.start(self._config)) for child in self._children]
+            tasks += starting
+            for child, start in zip(self._children, starting, strict=True):
+                await asyncio.wait({start, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if stopped.done():
                     return
-                for line in starting.result():
+                for line in start.result():
                     self._told(line)
-                keepers.append(loop.create_task(self._keep(child)))
+                tasks.append(loop.create_task(self._keep(child)))
             notify("READY=1")
-            await self._stop.wait()
+            await stopped
         finally:
             notify("STOPPING=1")
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(*(child.stop() for child in self._children))
 
     async def _keep(self, child: _Child) -> None:
