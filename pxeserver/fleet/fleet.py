@@ -132,11 +132,11 @@ class Fleet:
         machine = view.machine(parse_mac(text)) if looks_like_mac(text) else None
         return machine or find(text, view.machines.values())
 
-    def machines(self, *, known: bool | None = None) -> tuple[MachineRow, ...]:
-        """All machines with assignment, state and latest boot; `known` leaves the others out."""
+    def machines(self, *, known: bool | None = None, ids: Sequence[int] | None = None) -> tuple[MachineRow, ...]:
+        """All machines with assignment, state and latest boot; `known` leaves the others out, `ids` all but a few."""
         view = self.view()
         with self.database.read() as conn:
-            found = listing.machine_rows(conn, view, self.config, self._evidence, self.clock())
+            found = listing.machine_rows(conn, view, self.config, self._evidence, self.clock(), ids)
         return tuple(row for row in found if known is None or row.known is known)
 
     def show(self, target: str) -> MachineDetail:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from pxeserver.config import Config
@@ -14,15 +16,22 @@ BOOTS_SHOWN = 10
 
 
 def machine_rows(
-    conn: Connection, view: FleetView, config: Config, evidence: Evidence, now: float
+    conn: Connection,
+    view: FleetView,
+    config: Config,
+    evidence: Evidence,
+    now: float,
+    ids: Sequence[int] | None = None,
 ) -> tuple[MachineRow, ...]:
-    """Every machine, named ones first in the order of their names, then the others, last seen first."""
-    latest = boots.latest(conn, now, config.boot.stuck_seconds)
+    """Every machine (or those of `ids`), named ones first by their names, then the others, last seen first."""
+    latest = boots.latest(conn, now, config.boot.stuck_seconds, ids)
     judged = {b.machine: b for b in evidence.judge(conn, latest.values(), view, now)}
     heard = rows.heard(conn)
+    wanted = None if ids is None else set(ids)
     found = [
         _row(machine, *heard.get(ident, ("", 0.0)), view.assignments.get(ident), judged.get(ident), view)
         for ident, machine in view.machines.items()
+        if wanted is None or ident in wanted
     ]
     return tuple(sorted(found, key=lambda r: (not r.known, not r.name, r.name.lower() or -r.seen, r.id)))
 

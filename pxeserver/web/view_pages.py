@@ -33,6 +33,7 @@ from pxeserver.web.view import (
     since,
     status,
 )
+from pxeserver.web.view_fleet import natural
 
 # words for the facts that a machine's iPXE or agent sends; others keep their names
 _FACTS = {
@@ -291,7 +292,8 @@ def images_page(images: Sequence[Image], newest: Mapping[str, Digest], machines:
 
 
 def image_page(image: Image, newest: Mapping[str, Digest], machines: Sequence[MachineRow]) -> ImagePage:
-    mine = [m for m in machines if m.assignment and m.assignment.image == image.digest]
+    users = (m for m in machines if m.assignment and m.assignment.image == image.digest)
+    mine = sorted(users, key=lambda m: natural(m.title))
     pairs = (
         ("Digest", image.digest),
         ("Tags", " ".join(image.tags)),

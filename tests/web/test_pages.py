@@ -14,10 +14,11 @@ from werkzeug.test import TestResponse
 
 from pxeserver import config as configuration
 from pxeserver.fleet.fleet import Fleet, open_fleet
-from pxeserver.fleet.values import AssignOrder, MachineEdit
+from pxeserver.fleet.values import AssignOrder, MachineEdit, MachineRow
 from pxeserver.model import Blob, Event, Image, Stage
 from pxeserver.web import sse
 from pxeserver.web.app import create_app
+from pxeserver.web.listed import Listed
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 BOOT = "0102030405060708"
@@ -356,6 +357,43 @@ def test_a_page_carries_the_moment_that_it_shows(named: World) -> None:
     named.fleet.assign([MAC], AssignOrder("web"))
     assert sse.look(named.fleet, middle).topics == {"fleet", "resync"}
     assert sse.look(named.fleet, None).topics == {"fleet", "resync"}
+
+
+def test_the_kept_list_is_what_the_fleet_says(named: World) -> None:
+    kept = Listed(named.fleet)
+
+    def same() -> None:
+        assert sorted(kept.machines(), key=lambda r: r.id) == sorted(named.fleet.machines(), key=lambda r: r.id)
+
+    same()
+    named.event(Stage.OFFER)
+    same()
+    named.event(Stage.KERNEL)
+    named.event(Stage.OFFER, OTHER, "1112131415161718")
+    same()
+    named.fleet.assign([MAC], AssignOrder("web"))
+    same()
+    named.fleet.remove_machine(OTHER)
+    same()
+
+
+def test_an_event_of_one_machine_reads_one_machine(named: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Listed(named.fleet)
+    named.event(Stage.OFFER)
+    kept.machines()
+    asked: list[object] = []
+    real = named.fleet.machines
+
+    def machines(*, ids: list[int] | None = None) -> tuple[MachineRow, ...]:
+        asked.append(ids)
+        return real(ids=ids)
+
+    monkeypatch.setattr(named.fleet, "machines", machines)
+    kept.machines()
+    assert asked == []
+    named.event(Stage.KERNEL)
+    assert [r.boot.stage for r in kept.machines() if r.boot] == [Stage.KERNEL]
+    assert asked == [[named.fleet.find(MAC).id]]
 
 
 def test_two_thousand_machines_take_as_many_queries_as_two(world: World) -> None:
