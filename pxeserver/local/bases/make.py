@@ -1,0 +1,223 @@
+"""Making base images: find packages, fetch them, write a layer into the store. Only what changed is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pxeserver.errors import NotFound, UsageError
+from pxeserver.images import oci
+from pxeserver.images.oci import Descriptor
+from pxeserver.images.progress import Progress
+from pxeserver.images.store import Store
+from pxeserver.linuxkit import reference
+from pxeserver.local.bases import kernel, lock, recipe, tools, tree
+from pxeserver.local.bases.apt import Apt, Record, closure
+from pxeserver.local.bases.deb import unpack
+from pxeserver.local.bases.lock import Lock, Package
+from pxeserver.local.bases.recipe import Recipe
+from pxeserver.local.bases.tools import Tools
+
+LAYOUT = 1  # changes when the same recipe and packages give other bytes than before
+INPUTS = "io.pxeserver.inputs"  # label: the digest of everything that the image was made of
+PACKAGES = "io.pxeserver.packages"  # label: name=version of each package
+CONFIG_LABEL = "org.mobyproject.config"
+# packages whose programs make an image, and go into none
+_KERNEL_TOOLS = ("kmod", "xz-utils")
+_BUSYBOX = "busybox-static"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base image as it is in the store, or could be. `state`: missing or present."""
+
+    name: str
+    ref: str
+    summary: str
+    state: str = "missing"
+    digest: str = ""
+    size: int = 0
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One image after a build. `state`: built, unchanged. `notes` are for the person who built it."""
+
+    name: str
+    ref: str
+    digest: str
+    size: int
+    state: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to build: nothing named = every image. `locked` = from exactly that set of packages."""
+
+    names: Sequence[str] = ()
+    components: Sequence[str] = ()
+    locked: Lock | None = None
+    refresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    recipe: Recipe
+    packages: tuple[Package, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def inputs(self) -> str:
+        return self.recipe.digest(tuple(f"{p.key} {p.arch} {p.sha256}" for p in self.packages), LAYOUT)
+
+
+def listing(store: Store, arch: str) -> tuple[Base, ...]:
+    """Every base image that can be made, and what the store has of it."""
+    return tuple(_base(store, recipe.load(name), arch) for name in recipe.names())
+
+
+def build(data: Path, store: Store, wish: Wish, progress: Progress) -> tuple[Made, ...]:
+    """Make the images in order; the set of packages is recorded in `data`/bases.lock.json.
+
+    UsageError "lock-arch" or NotFound "lock-image" when `wish.locked` is not for this host or lacks an image.
+    """
+    recipes = [recipe.load(name) for name in wish.names or recipe.names()]
+    apt = Apt(data / "cache", wish.components)
+    if wish.locked is not None and wish.locked.arch != apt.arch:
+        raise UsageError("lock-arch", f"the recorded packages are for {wish.locked.arch}, this host is {apt.arch}")
+    plans = _locked(recipes, wish.locked) if wish.locked else _newest(recipes, apt, refresh=wish.refresh)
+    stale = [p for p in plans if _inputs(store, p.recipe, apt.arch) != p.inputs]
+    wanted = {p for plan in stale for p in plan.packages if not apt.path(p).is_file()}
+    if wanted:
+        task = progress.task("packages", sum(p.size for p in wanted))
+        apt.fetch(wanted, task.advance)
+        task.done(f"{len(wanted)} packages fetched")
+    record = data / "bases.lock.json"
+    kept = lock.read(record) if record.is_file() else Lock(apt.arch)
+    made = []
+    for plan in plans:
+        task = progress.task(plan.recipe.name, 1)
+        if plan in stale:
+            apt.fetch(plan.packages)
+            _make(store, plan, apt, data / "cache")
+        base = _base(store, plan.recipe, apt.arch)
+        made.append(
+            Made(base.name, base.ref, base.digest, base.size, "built" if plan in stale else "unchanged", plan.notes)
+        )
+        task.advance(1)
+        task.done(made[-1].state)
+        kept = kept.with_image(plan.recipe.name, plan.packages)
+    _replace(record, kept.text())
+    return tuple(made)
+
+
+def _newest(recipes: Iterable[Recipe], apt: Apt, *, refresh: bool) -> list[_Plan]:
+    recipes = list(recipes)
+    apt.refresh(force=refresh)
+    names = {r.name: _names(r, apt.arch) for r in recipes}
+    records = apt.records({n for pair in names.values() for group in pair for n in group})
+    closed: dict[str, tuple[Record, ...]] = {}
+    notes: dict[str, tuple[str, ...]] = {}
+    for r in recipes:
+        needed, optional = names[r.name]
+        lacking = [n for n in optional if n not in records]
+        closed[r.name] = closure([*needed, *(n for n in optional if n in records)], records)
+        notes[r.name] = (f"not enabled here: {', '.join(lacking)}; {r.optional_note}",) if lacking else ()
+    packages = {p.name: p for p in apt.packages({r.name: r for rs in closed.values() for r in rs}.values())}
+    return [_Plan(r, tuple(packages[x.name] for x in closed[r.name]), notes[r.name]) for r in recipes]
+
+
+def _names(r: Recipe, arch: str) -> tuple[list[str], list[str]]:
+    needed = [*r.packages, *((r.kernel.package, *_KERNEL_TOOLS) if r.kernel else ())]
+    return [n.format(arch=arch) for n in needed], [n.format(arch=arch) for n in r.optional]
+
+
+def _locked(recipes: Iterable[Recipe], record: Lock) -> list[_Plan]:
+    plans = []
+    for r in recipes:
+        if r.name not in record.images:
+            raise NotFound(
+                "lock-image",
+                f"the recorded packages hold no image {r.name}",
+                hint=f"it has: {', '.join(record.images)}",
+            )
+        plans.append(_Plan(r, record.images[r.name]))
+    return plans
+
+
+def _make(store: Store, plan: _Plan, apt: Apt, scratch: Path) -> Descriptor:
+    with tempfile.TemporaryDirectory(prefix="base-", dir=scratch) as temporary:
+        work = Path(temporary)
+        (work / "files").mkdir()
+        unpacked = unpack([apt.path(p) for p in plan.packages], work / "files")
+        programs = Tools(unpacked, work / "tools", apt.arch)
+        laid = tree.lay_out(plan.recipe, unpacked, apt.arch, lambda: tools.applets(programs))
+        if plan.recipe.kernel:
+            (work / "kernel").mkdir()
+            for entry in kernel.lay_out(plan.recipe.kernel, unpacked, programs, work / "kernel").entries.values():
+                laid.put(entry)
+        with store.writer() as out:
+            tree.write(laid.ordered(plan.recipe.first), out)
+            layer = out.commit()
+    return store.write_base(
+        reference.expand(plan.recipe.ref),
+        {"config": _config(plan)},
+        [Descriptor(oci.LAYER, layer.digest, layer.size)],
+        apt.arch,
+    )
+
+
+def _config(plan: _Plan) -> dict[str, object]:
+    labels = {INPUTS: plan.inputs, PACKAGES: " ".join(p.key for p in plan.packages)}
+    if plan.recipe.label:
+        labels[CONFIG_LABEL] = json.dumps(plan.recipe.label, sort_keys=True)
+    config: dict[str, object] = {"Labels": labels}
+    if plan.recipe.command:
+        config["Cmd"] = list(plan.recipe.command)
+        config["Env"] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *plan.recipe.env]
+    return config
+
+
+def _base(store: Store, r: Recipe, arch: str) -> Base:
+    ref = reference.expand(r.ref)
+    found = store.resolve(ref, arch)
+    if found is None:
+        return Base(r.name, ref, r.summary)
+    manifest = store.read_json(found.digest)
+    labels = _labels(store, manifest)
+    return Base(
+        r.name,
+        ref,
+        r.summary,
+        "present",
+        found.digest,
+        sum(int(layer["size"]) for layer in manifest["layers"]),
+        tuple(labels.get(PACKAGES, "").split()),
+    )
+
+
+def _inputs(store: Store, r: Recipe, arch: str) -> str:
+    found = store.resolve(reference.expand(r.ref), arch)
+    if found is None:
+        return ""
+    manifest = store.read_json(found.digest)
+    complete = all(store.has(str(layer["digest"])) for layer in manifest["layers"])
+    return _labels(store, manifest).get(INPUTS, "") if complete else ""
+
+
+def _labels(store: Store, manifest: Mapping[str, object]) -> dict[str, str]:
+    config = manifest["config"]
+    assert isinstance(config, dict), "write_base made it"
+    return dict(store.read_json(str(config["digest"])).get("config", {}).get("Labels") or {})
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    part.rename(path)
