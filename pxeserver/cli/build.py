@@ -112,7 +112,7 @@ def build(context: Context, /, **options: Any) -> None:
     store = Store(config.data / "store")
     name = flags.name or specfiles.image_name(specs[-1].name)
     stream = sys.stdout.buffer if str(flags.o) == "-" else None
-    target = Target(flags.dir or Path(), name, stream, flags.o if stream is None else None)
+    target = Target(flags.dir or Path(), name, stream, flags.o if stream is None else None, exact=flags.strict)
     with drawn(flags.quiet) as progress:
         source = open_source(
             config.images.source if flags.source is None else flags.source,

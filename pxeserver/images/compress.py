@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import IO, Protocol
+from typing import IO, BinaryIO, Protocol, cast
 
 from pxeserver.errors import UsageError, did_you_mean
 from pxeserver.images.writers import Rechunk, Sink
@@ -82,6 +83,21 @@ KINDS: dict[str, tuple[Callable[[Sink], Compressor], str, int]] = {
 def compressor(kind: str, sink: Sink) -> Compressor:
     """Call `finish` once at the end; nothing is complete before. UsageError "compress-unknown"."""
     return _kind(kind)[0](sink)
+
+
+def opened(file: BinaryIO) -> BinaryIO:
+    """What `file` holds, unpacked if one of the compressors above made it; several members read as one."""
+    start = file.peek(4)[:4] if isinstance(file, io.BufferedReader) else b""
+    if start.startswith(b"\x1f\x8b"):
+        from isal import igzip
+
+        return cast(BinaryIO, igzip.open(file, "rb"))  # type: ignore[no-untyped-call]
+    if start == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, reader)))
+    return file
 
 
 def label(kind: str) -> str:

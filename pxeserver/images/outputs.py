@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pxeserver.errors import PxeServerError, UsageError, did_you_mean
+from pxeserver.images import compress, pgzip
 from pxeserver.images.catalogue import Details
 from pxeserver.images.entry import FILE, Entry, text
 from pxeserver.images.initrd import Assembled
+from pxeserver.images.pgzip import onearchive
 from pxeserver.images.segments import APK_DATABASE
 from pxeserver.images.store import Store
 from pxeserver.images.tarwrite import TarWriter
@@ -27,12 +30,16 @@ DEFAULT = "kernel+initrd"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where files go: FOLDER/NAME-...; a streamable form to `stream` or `file` when one is given."""
+    """Where files go: FOLDER/NAME-...; a streamable form to `stream` or `file` when one is given.
+
+    `exact`: an initrd inside another file has LinuxKit's very bytes, which takes long (about 2 s for each MiB).
+    """
 
     folder: Path
     name: str
     stream: BinaryIO | None = None
     file: Path | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,9 @@ def _tar_kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterato
         if made.kernel is not None:
             tar.add(_blob("kernel", made.kernel, store))
         skipped = made.ucode.size if made.ucode else 0  # here the microcode stands beside the initrd, not in it
-        tar.add(_blob("initrd.img", made.initrd, store, skipped))
+        initrd = _blob("initrd.img", made.initrd, store, skipped)
+        with _as_linuxkit(initrd) if target.exact else nullcontext(initrd) as entry:
+            tar.add(entry)
         if made.cmdline:
             tar.add(text("cmdline", made.cmdline.encode("utf-8", "surrogateescape")))
         if made.ucode is not None:
@@ -169,6 +178,25 @@ def _blob(name: str, blob: Blob, store: Store, skipped: int = 0) -> Entry:
         return file
 
     return Entry(name, FILE, 0o644, size=blob.size - skipped, open=start)
+
+
+@contextmanager
+def _as_linuxkit(initrd: Entry) -> Iterator[Entry]:
+    """The same initrd as one archive, compressed as LinuxKit does."""
+    assert initrd.open is not None
+    with tempfile.TemporaryFile() as whole, cast(BinaryIO, initrd.open()) as file:
+        plain = compress.opened(file)
+        for piece in pgzip.compress(onearchive.joined(plain)):
+            whole.write(piece)
+        whole.flush()
+        size = whole.tell()
+
+        def start() -> BinaryIO:
+            again = os.fdopen(os.dup(whole.fileno()), "rb")
+            again.seek(0)
+            return again
+
+        yield initrd._replace(size=size, open=start)
 
 
 def _kept(entry: Entry, kept: list[bytes]) -> Entry:
