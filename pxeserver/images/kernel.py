@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import Iterator
-from typing import Any, cast
+from contextlib import contextmanager, nullcontext
+from typing import cast
 
 from pxeserver.errors import NotFound, PxeServerError, Refused, did_you_mean
 from pxeserver.images import flatten, tarread
@@ -47,7 +48,8 @@ def entries(
             if rank[entry.name] < best:
                 best = rank[entry.name]
                 yield text(CMDLINE, cmdline)
-                yield _file(KERNEL, decompressed(entry) if decompress else entry)
+                with decompressed(entry) if decompress else nullcontext(entry) as plain:
+                    yield _file(KERNEL, plain)
         elif entry.name == tar:
             yield from _unpacked(entry, base)
         else:
@@ -94,7 +96,8 @@ class _Joined:
         return data
 
 
-def decompressed(entry: Entry) -> Entry:
+@contextmanager
+def decompressed(entry: Entry) -> Iterator[Entry]:
     """The kernel inside a gzip file or a bzImage with a gzip payload (Documentation/arch/x86/boot.rst, 2.08 and later).
 
     Goes through a temporary file, because the size must be known before the content. Refused "kernel-compression".
@@ -103,7 +106,9 @@ def decompressed(entry: Entry) -> Entry:
     stream = entry.open()
     head = _read(stream, 0x250)
     if head[:2] == b"\x1f\x8b":
-        return _gunzipped(entry, _Joined(head, stream))
+        with _gunzipped(entry, _Joined(head, stream)) as plain:
+            yield plain
+        return
     if head[0x1FE:0x200] != b"\x55\xaa" or head[0x202:0x206] != b"HdrS":
         raise Refused(
             "kernel-compression", "no compressed kernel or no supported format found", hint="leave --decompress-kernel"
@@ -117,7 +122,8 @@ def decompressed(entry: Entry) -> Entry:
     magic = _read(stream, 2)
     if magic != b"\x1f\x8b":
         raise Refused("kernel-compression", f"unsupported bzImage payload format at offset {start}")
-    return _gunzipped(entry, _Joined(magic, stream))
+    with _gunzipped(entry, _Joined(magic, stream)) as plain:
+        yield plain
 
 
 def _read(stream: Readable, size: int, *, exact: bool = False) -> bytes:
@@ -129,21 +135,28 @@ def _read(stream: Readable, size: int, *, exact: bool = False) -> bytes:
     return data
 
 
-def _gunzipped(entry: Entry, stream: Readable) -> Entry:
+@contextmanager
+def _gunzipped(entry: Entry, stream: Readable) -> Iterator[Entry]:
     from isal import isal_zlib
 
     inflate = isal_zlib.decompressobj(wbits=31)
-    out = tempfile.TemporaryFile()  # noqa: SIM115  (closed by whoever reads it)
     size = 0
-    try:
+    with tempfile.TemporaryFile() as out:
         while not inflate.eof:
             data = stream.read(1 << 18)
             if not data:
                 raise Refused("kernel-compression", "the compressed kernel ends too early")
-            size += out.write(inflate.decompress(data))
-    except OSError:
-        raise
-    except Exception as error:  # the library's own error class is untyped
-        raise Refused("kernel-compression", f"the kernel cannot be decompressed: {error}") from None
-    out.seek(0)
-    return entry._replace(size=size, open=lambda: cast(Any, out))
+            try:
+                plain = inflate.decompress(data)
+            except Exception as error:  # the library's own error class is untyped
+                raise Refused("kernel-compression", f"the kernel cannot be decompressed: {error}") from None
+            size += out.write(plain)
+        out.seek(0)
+        yield entry._replace(size=size, open=lambda: _Unclosed(out))
+
+
+class _Unclosed:
+    """The temporary file for reading; whoever made it closes it."""
+
+    def __init__(self, file: Readable) -> None:
+        self.read = file.read
