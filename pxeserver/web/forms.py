@@ -159,7 +159,7 @@ def note_of(changes: Sequence[Change]) -> Note:
     """Before and after of every field, what the machine gets, the undo of the last change, warnings."""
     last = changes[-1]
     diffs = [d for change in changes for d in change.changes]
-    lines = [f"{d.field}: {d.before or 'none'} -> {d.after or 'none'}" for d in diffs]
+    lines = [f"{d.field}: {d.before or 'none'} → {d.after or 'none'}" for d in diffs]
     if last.gets:
         lines.append(f"It gets {last.gets}.")
     warnings = [f"Note: {w}" for change in changes for w in change.warnings]

@@ -59,12 +59,19 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """One step, and the commands that do it."""
+
+    text: str
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Empty:
     """What a newcomer does next."""
 
     title: str
-    lines: tuple[str, ...]
-    commands: tuple[str, ...] = ()
+    steps: tuple[Hint, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,26 +205,18 @@ def _stage_words() -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 
 def _empty(unknown: bool, images: int) -> Empty:
-    build = ("Build an image first: pxeserver specs ls lists the specs that come with the program.",)
-    command = ("pxeserver build SPEC",) if not images else ()
-    if unknown:
-        return Empty(
-            "No machine is named or assigned yet",
-            (
-                "The machines above were heard on the boot network. Give one a name or an image.",
-                *(() if images else build),
-            ),
-            command,
-        )
-    return Empty(
-        "No machine seen yet",
-        (
-            *(() if images else build),
-            "Then power a machine on with network boot first in its boot order; it appears here with its first packet.",
-            "Nothing appears? pxeserver doctor checks ports, interfaces and loaders.",
-        ),
-        (*command, "pxeserver doctor"),
+    build = Hint(
+        "Build an image of a spec; some come with the program.", ("pxeserver specs ls", "pxeserver build SPEC")
     )
+    first = () if images else (build,)
+    if unknown:
+        adopt = Hint("Give a machine above a name or an image: all of them were heard on the boot network.")
+        return Empty("No machine is named or assigned yet", (*first, adopt))
+    power = Hint(
+        "Power a machine on, with network boot first in its boot order. It appears here with its first packet."
+    )
+    doctor = Hint("Nothing appears? Check ports, interfaces and loaders.", ("pxeserver doctor",))
+    return Empty("No machine seen yet", (*first, power, doctor))
 
 
 def _plural(count: int, noun: str) -> str:

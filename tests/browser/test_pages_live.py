@@ -130,7 +130,7 @@ def test_a_machine_is_unassigned_and_pinned_without_scripts(one: Site, browser: 
     assert "it waits" in browser.text().lower() or "waits until an image is assigned" in browser.text()
     Select(browser.find("#style")).select_by_value("pxe10")
     browser.find("#settings form:last-of-type button").click()
-    browser.until(lambda: "pin: none -> style=pxe10" in browser.text("#note"), "the pin was not told")
+    browser.until(lambda: "pin: none → style=pxe10" in browser.text("#note"), "the pin was not told")
     assert one.fleet.find(MAC).pin.style == "pxe10"
 
 
@@ -239,6 +239,7 @@ def test_no_page_is_wider_than_the_window(site: Site, browser: Browser, width: i
     try:
         for path in (*PAGES, f"/machines/{seed.mac(11)}"):
             browser.open(path)
+            browser.js("for (const d of document.querySelectorAll('details')) d.open = true")
             wide = browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, path
     finally:

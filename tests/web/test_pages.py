@@ -210,7 +210,7 @@ def test_an_unknown_machine_gets_a_name_and_an_image_at_once(named: World) -> No
     answer = named.post(f"/machines/{OTHER}/adopt", {"name": "db-1", "image": digest})
     assert answer.status_code == 303
     text = named.get(answer.location)
-    assert "name: none -&gt; db-1" in text and 'id="u-525400000002"' not in text
+    assert "name: none → db-1" in text and 'id="u-525400000002"' not in text
     machine = named.fleet.find("db-1")
     assert machine.known and machine.mac == OTHER
     assert named.fleet.view().assignments[machine.id].image == digest

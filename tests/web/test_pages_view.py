@@ -173,14 +173,21 @@ def test_what_makes_no_sense_in_an_address_is_left_out(args: dict[str, str], wan
     assert view_fleet.filter_of(args) == wanted
 
 
+def commands(shown: view_fleet.FleetPage) -> list[str]:
+    assert shown.empty is not None
+    return [command for step in shown.empty.steps for command in step.commands]
+
+
 def test_newcomers_are_told_the_next_step() -> None:
     bare = view_fleet.fleet_page([], view_fleet.Filter(), policy=Policy.WAIT, images=0, choices=())
-    assert bare.empty is not None
-    assert bare.empty.title == "No machine seen yet" and "pxeserver build SPEC" in bare.empty.commands
+    assert bare.empty and bare.empty.title == "No machine seen yet"
+    assert commands(bare) == ["pxeserver specs ls", "pxeserver build SPEC", "pxeserver doctor"]
+    assert commands(page([])) == ["pxeserver doctor"]
     unknown = page([machine(1, name="", known=False)])
-    assert unknown.empty is not None and unknown.empty.title == "No machine is named or assigned yet"
-    assert not unknown.empty.commands and unknown.unknown_total == 1
+    assert unknown.empty and unknown.empty.title == "No machine is named or assigned yet"
+    assert commands(unknown) == [] and unknown.unknown_total == 1
     assert page([machine(1)]).empty is None
+    assert page([], text="nosuch").empty is None
 
 
 def test_unknown_machines_are_the_latest_first_and_no_row_of_the_fleet() -> None:
