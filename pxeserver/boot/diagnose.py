@@ -219,7 +219,7 @@ def _cut_short(machine: Machine | None, image: Image | None) -> Cause | None:
         return None
     return _cause(
         "initrd-cut-short",
-        "probably the initrd was cut short: the machine has too little memory for this image",
+        "initrd cut short, probably: the machine has too little memory for this image",
         f"memory {machine.memory_mib} MiB, {image.short} wants {need} MiB",
     )
 
