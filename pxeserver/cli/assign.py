@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import click
 
@@ -62,16 +65,19 @@ def unassign(context: Context, targets: Sequence[str], output: str) -> None:
 
 
 def _build(context: Context, spec: str) -> None:
-    """`pxeserver build SPEC` in this process; the server sees the new image in the store."""
-    from pxeserver.cli.main import VERBS, cli
-
-    if context.server:
+    """`pxeserver build SPEC` here; what it prints is talk, and the server finds the image in the store."""
+    with open_client(context) as fleet:
+        data = Path(fleet.status().data)
+    if context.server or data.resolve() != context.config.data.resolve():
         raise UsageError(
-            "build-remote", "--build builds on this host, and --server is another", hint=f"pxeserver build {spec} there"
+            "build-elsewhere",
+            f"--build builds into {context.config.data} here, and the server has its images in {data} of its host",
+            hint=f"pxeserver build {spec} there, then assign without --build",
         )
-    command = cli.get_command(click.get_current_context(), "build")
-    assert command is not None, VERBS
-    command.main(args=[spec], prog_name="pxeserver build", obj=context, standalone_mode=False)
+    from pxeserver.cli.build import build
+
+    with redirect_stdout(sys.stderr):
+        build.main(args=[spec], prog_name="pxeserver build", obj=context, standalone_mode=False)
 
 
 def _who() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import click
@@ -35,7 +36,10 @@ def boots(
     if wait and not (follow and what):
         raise UsageError("boots-wait", "--wait follows one machine", hint="pxeserver boots MACHINE -f --wait")
     if follow:
-        _follow(context, what, output, wait, timeout)
+        try:
+            _follow(context, what, output, wait, timeout)
+        except KeyboardInterrupt:
+            sys.exit(130)  # as a shell says of what Ctrl-C ended; not a failure to tell of
         return
     with open_client(context) as fleet:
         try:
@@ -128,6 +132,7 @@ def _follow(context: Context, what: str | None, output: str, wait: bool, timeout
         if what is not None:
             fleet.show(what)
     after, began = (last[-1].id if last else 0), time.time()
+    out.note(f"following {what or 'all machines'}, Ctrl-C ends it")
     while True:
         with open_client(context) as fleet:
             fresh = fleet.events(what, after=after, limit=1000) if after else fleet.events(what, limit=1000)
@@ -136,7 +141,7 @@ def _follow(context: Context, what: str | None, output: str, wait: bool, timeout
             after = event.id
             _print_event(event, output)
         if wait and newest and newest[0].started >= began and newest[0].result is not Result.OPEN:
-            _end(newest[0])
+            end_of(newest[0])
             return
         if deadline is not None and time.monotonic() > deadline:
             stage = newest[0].stage if newest and newest[0].started >= began else "nothing heard"
@@ -144,7 +149,8 @@ def _follow(context: Context, what: str | None, output: str, wait: bool, timeout
         time.sleep(POLL_SECONDS)
 
 
-def _end(boot: BootRecord) -> None:
+def end_of(boot: BootRecord) -> None:
+    """PxeServerError "boot-failed" unless the boot went as far as it can."""
     if boot.result not in (Result.UP, Result.NETWORK_ONLY, Result.LOCAL):
         cause = f": {boot.cause.text}" if boot.cause else ""
         raise PxeServerError("boot-failed", f"{boot.name} is {boot.result} at {boot.stage}{cause}")

@@ -56,6 +56,7 @@ def _piece(machine: Machine, low: str) -> bool:
     return any(m.startswith(bare) or m.endswith(bare) for m in macs) or machine.facts.get("uuid", "").startswith(low)
 
 
-def _listed(machines: Sequence[Machine], limit: int = 8) -> str:
+def _listed(found: Sequence[Machine], limit: int = 8) -> str:
+    machines = sorted(found, key=lambda m: (not m.name, m.name, m.mac))
     shown = ", ".join(f"{m.name} ({m.mac})" if m.name else m.mac for m in machines[:limit])
     return shown + (f" and {len(machines) - limit} more" if len(machines) > limit else "")
