@@ -12,6 +12,7 @@ from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, Refused
 from pxeserver.images import initrd, outputs, tree
 from pxeserver.images.catalogue import Catalogue, checked_tag
+from pxeserver.images.initrd import Assembled
 from pxeserver.images.inputtar import InputTar
 from pxeserver.images.layers import BaseImage
 from pxeserver.images.outputs import FORMS, Target
@@ -76,8 +77,19 @@ def build(request: BuildRequest, store: Store, config: Config, progress: Progres
             made, bases, _options(request, made.cmdline.encode(), earlier, dockerfile=streamed.dockerfile)
         )
         return Built(None, tuple(outputs.write_stream(streamed, whole, request.target)), made.warnings)
-    whole = tree.tree(made, bases, _options(request, SPEC_CMDLINE, earlier))
-    return _bootable(request, formats, made, whole, bases, store, config, progress)
+    cache = SegmentCache(config.data / "cache" / "segments", store, request.compression)
+    ready = None
+    while ready is None:
+        whole = tree.tree(made, bases, _options(request, SPEC_CMDLINE, earlier))
+        ready = _assembled(whole, made.cmdline, cache, store, request.arch, progress)
+    cache.sweep(time.time())
+    files: list[Path] = []
+    for name in formats:
+        write = FORMS[name].files
+        assert write is not None and request.target is not None
+        files += write(ready, store, request.target)
+    image = _stored(request, made, bases, ready, cache.label, store)
+    return Built(image, tuple(files), made.warnings)
 
 
 def fetch(loaded: Loaded, uses: Iterable[Use], request: BuildRequest, progress: Progress) -> dict[str, BaseImage]:
@@ -135,42 +147,40 @@ def _options(
     )
 
 
-def _bootable(
-    request: BuildRequest,
-    formats: tuple[str, ...],
-    made: Plan,
-    whole: tree.Tree,
-    bases: Mapping[str, BaseImage],
-    store: Store,
-    config: Config,
-    progress: Progress,
-) -> Built:
-    cache = SegmentCache(config.data / "cache" / "segments", store, request.compression)
-    ready = initrd.assemble(whole, cache, store, spec_cmdline=made.cmdline, arch=request.arch, progress=progress)
-    cache.sweep(time.time())
-    files: list[Path] = []
-    for name in formats:
-        write = FORMS[name].files
-        assert write is not None and request.target is not None
-        files += write(ready, store, request.target)
+def _assembled(
+    whole: tree.Tree, cmdline: str, cache: SegmentCache, store: Store, arch: str, progress: Progress
+) -> Assembled | None:
+    """None when a cached segment turned out to be damaged: it is removed now, and the next attempt makes it again."""
+    try:
+        return initrd.assemble(whole, cache, store, spec_cmdline=cmdline, arch=arch, progress=progress)
+    except PxeServerError as error:
+        if error.slug != initrd.DAMAGED:
+            raise
+        progress.say(f"warning: {error.message}; it is made again")
+        return None
+
+
+def _stored(
+    request: BuildRequest, made: Plan, bases: Mapping[str, BaseImage], ready: Assembled, compression: str, store: Store
+) -> Image | None:
+    """The image in the catalogue; None without a kernel, which is a fault when nothing else was asked for."""
     if ready.kernel is None:
-        if not formats:
+        if not request.formats:
             raise Refused(
                 "spec-no-kernel", f"{request.name} has no kernel, so no machine could boot it", hint="add kernel.image"
             )
         store.drop_unused([ready.initrd.digest])
-        return Built(None, tuple(files), made.warnings)
+        return None
     image = Image(ready.digest, request.name, ready.kernel, ready.initrd, ready.cmdline, request.arch)
     facts = {
         "bases": [{"use": u, "ref": b.ref, "digest": b.digest} for u, b in _used(made, bases)],
-        "compression": cache.label,
+        "compression": compression,
         "segments": [{"digest": s.raw_digest, "size": s.raw_size, "compressed": s.size} for s in ready.segments],
         "strict": request.strict,
         "ucode": asdict(ready.ucode) if ready.ucode else None,
     }
     text = b"---\n".join(s.text.encode() if isinstance(s.text, str) else s.text for s in request.specs)
-    stored = Catalogue(store).add(image, spec_text=text, facts=facts, tags=request.tags)
-    return Built(stored, tuple(files), made.warnings)
+    return Catalogue(store).add(image, spec_text=text, facts=facts, tags=request.tags)
 
 
 def _used(made: Plan, bases: Mapping[str, BaseImage]) -> list[tuple[str, BaseImage]]:

@@ -18,6 +18,7 @@ from pxeserver.images.tree import Part, Tree
 from pxeserver.images.writers import Sink, Tally
 from pxeserver.model import Blob
 
+DAMAGED = "cache-damaged"
 _CHUNK = 1 << 20
 
 
@@ -81,9 +82,9 @@ def _runs(tree: Tree) -> Iterator[tuple[Part, tuple[Part, ...]]]:
 
 def _segment(part: Part, run: tuple[Part, ...], cache: SegmentCache, progress: Progress) -> Segment:
     if part.key is None:
-        return cache.make(entry for one in run for entry in one.entries(_nobody))
+        return cache.make(entry for one in run for entry in one.read(_nobody))
     task = progress.task(f"{part.location} {part.source}", part.size)
-    segment, known = cache.cached(part.key, lambda: part.entries(task.advance))
+    segment, known = cache.cached(part.key, lambda: part.read(task.advance))
     task.done("cached" if known else units.size(segment.raw_size))
     return segment
 
@@ -120,4 +121,4 @@ def _append(path: Path, out: Sink, count: Callable[[int], None]) -> None:
             count(len(data))
     if hashed.digest != f"sha256:{path.name}":
         path.unlink()  # the next build makes it again
-        raise PxeServerError("cache-damaged", f"{path} was damaged and is removed", hint="build again")
+        raise PxeServerError(DAMAGED, f"{path} was damaged and is removed", hint="build again")

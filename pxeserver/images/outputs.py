@@ -125,7 +125,7 @@ def write_tree(tree: Tree, sink: Sink) -> None:
     """The tree as a PAX archive, each entry with LinuxKit's notes about where it came from."""
     tar = TarWriter(sink)
     for part in tree.parts:
-        for entry in part.entries(_nobody):
+        for entry in part.read(_nobody):
             if part.has_root_apk and entry.name == APK_DATABASE and entry.kind == FILE:
                 entry = _kept(entry, tree.apk)
             tar.add(entry, part.records)

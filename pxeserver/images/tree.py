@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pxeserver.errors import NotFound, UsageError
+from pxeserver.errors import NotFound, PxeServerError, UsageError, Where
 from pxeserver.images import flatten, kernel, ocivolume, sbom
 from pxeserver.images.entry import Entry, folder, from_disk, parents, symlink, text
 from pxeserver.images.inputtar import InputTar
@@ -16,6 +16,7 @@ from pxeserver.images.segments import APK_DATABASE
 from pxeserver.linuxkit.entries import ContainerEntry, InitEntry, KernelEntry, Plan, TreeEntry, VolumeEntry
 
 Count = Callable[[int], None]
+Placed = InitEntry | VolumeEntry | ContainerEntry
 SENTINEL = ".pxeserver"
 _DOCKERFILE = b'\nFROM scratch\n\nCOPY . ./\n\nENTRYPOINT ["/bin/rc.init"]\n'
 
@@ -29,6 +30,15 @@ class Part:
     entries: Callable[[Count], Iterator[Entry]]  # the argument hears of the bytes read of base images
     key: Mapping[str, Any] | None = None
     size: int = 0  # bytes that will be read of base images
+    where: Where = Where()  # in the spec
+
+    def read(self, count: Count) -> Iterator[Entry]:
+        """`entries`, whose errors name the place in the spec."""
+        try:
+            yield from self.entries(count)
+        except PxeServerError as error:
+            error.where = error.where or self.where
+            raise
 
     @property
     def records(self) -> dict[str, str]:
@@ -73,7 +83,7 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
         elif isinstance(entry, KernelEntry):
             parts.append(_kernel(entry, bases[entry.ref], options))
         elif isinstance(entry, InitEntry):
-            parts.append(_root(entry.location, bases[entry.ref], flatten.Use.INIT, "", options))
+            parts.append(_root(entry, bases[entry.ref], flatten.Use.INIT, "", options))
         elif isinstance(entry, VolumeEntry):
             parts += _volume(entry, bases, options)
         elif isinstance(entry, ContainerEntry):
@@ -117,16 +127,17 @@ def _kernel(entry: KernelEntry, base: BaseImage, options: Options) -> Part:
     def entries(count: Count) -> Iterator[Entry]:
         return kernel.entries(replace(base, on_read=count), cmdline=options.cmdline, **what)
 
-    return Part(entry.location, entry.ref, entries, {"use": "kernel", "layers": _layers(base), **what}, base.size)
+    key = {"use": "kernel", "layers": _layers(base), **what}
+    return Part(entry.location, entry.ref, entries, key, base.size, entry.where)
 
 
-def _root(location: str, base: BaseImage, use: flatten.Use, prefix: str, options: Options) -> Part:
+def _root(entry: Placed, base: BaseImage, use: flatten.Use, prefix: str, options: Options) -> Part:
     key = {"use": use.value, "layers": _layers(base), "prefix": prefix, "strict": options.strict}
 
     def entries(count: Count) -> Iterator[Entry]:
         return flatten.root(replace(base, on_read=count), use, prefix, strict=options.strict)
 
-    return Part(location, base.ref, entries, key, base.size)
+    return Part(entry.location, base.ref, entries, key, base.size, entry.where)
 
 
 def _apk(databases: list[bytes]) -> list[Entry]:
@@ -149,9 +160,9 @@ def _volume(entry: VolumeEntry, bases: Mapping[str, BaseImage], options: Options
         def entries(count: Count) -> Iterator[Entry]:
             return ocivolume.entries(base, f"{lower}/", entry.platforms, strict=options.strict)
 
-        yield Part(entry.location, entry.ref, entries, key)
+        yield Part(entry.location, entry.ref, entries, key, where=entry.where)
     else:
-        yield _root(entry.location, bases[entry.ref], flatten.Use.VOLUME, f"{lower}/", options)
+        yield _root(entry, bases[entry.ref], flatten.Use.VOLUME, f"{lower}/", options)
     after = [folder(f"{entry.folder}/tmp/"), folder(f"{entry.folder}/merged/")]  # spelled as LinuxKit does
     yield _generated(entry.location, "linuxkit.volumes", lambda: after)
 
@@ -159,7 +170,7 @@ def _volume(entry: VolumeEntry, bases: Mapping[str, BaseImage], options: Options
 def _container(entry: ContainerEntry, bases: Mapping[str, BaseImage], options: Options) -> Iterator[Part]:
     before: list[Entry] = []
     if entry.extract_to:
-        yield _root(entry.location, bases[entry.ref], flatten.Use.CONTAINER, f"{entry.extract_to}/", options)
+        yield _root(entry, bases[entry.ref], flatten.Use.CONTAINER, f"{entry.extract_to}/", options)
     else:
         before = parents(entry.folder)
     entries = [
