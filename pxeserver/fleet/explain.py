@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FIRMWARE = ("bios", "efi", "ipxe")
 RENDERED = ("script", "cmdline")
 NO_BOOT = "0" * 16  # boot id in the token of a made-up boot
+_BINL_PORT = 4011
 _EFI_ARCH = {"arm64": 11, "arm": 10, "riscv64": 27, "loong64": 39}
 _IPXE_FEATURES = ("pxe", "http", "https", "tftp", "bzimage", "menu")
 
@@ -42,6 +43,7 @@ class _Question:
     now: float
     own_ip: str
     boot: str = NO_BOOT
+    peer: str = ""
     recent: Recent | None = None
 
 
@@ -95,7 +97,8 @@ def _with_answer(
     if decision.action != "answer":
         return base
     url = answer.boot_url(asked.own_ip, http_port, sealed)
-    arrival = answer.Arrival(asked.own_ip, 0, asked.port)
+    sender = asked.peer if asked.peer not in ("", answer.EVERYONE) else answer.NOWHERE
+    arrival = answer.Arrival(asked.own_ip, 0, asked.port, sender, asked.port if sender != answer.NOWHERE else 68)
     reply = answer.answer(asked.packet, request, decision, arrival, url)
 
     return replace(
@@ -138,12 +141,11 @@ def _parsed(text: str) -> dhcp.Packet:
 
 
 def _recorded(fleet: Fleet, machine: Machine, own_ip: str) -> _Question | None:
-    """The machine's last packet, with what its boot had done before it."""
+    """The machine's last packet, with what its card had done before it."""
     events = fleet.events(machine.mac, limit=200)
     last = next((e for e in reversed(events) if e.kind == Stage.OFFER and e.data.get("packet")), None)
     if last is None:
         return None
-    before = [e for e in events if e.boot == last.boot and e.id < last.id]
     port = last.data.get("port", "")
     return _Question(
         packet=_parsed(last.data["packet"]),
@@ -152,28 +154,39 @@ def _recorded(fleet: Fleet, machine: Machine, own_ip: str) -> _Question | None:
         now=last.at,
         own_ip=last.data.get("own_ip", "") or own_ip,
         boot=last.boot or NO_BOOT,
-        recent=recent_of(before),
+        peer=last.peer.partition(":")[0],
+        recent=recent_of((e for e in events if e.mac == last.mac and e.id < last.id), last.boot, last.at),
     )
 
 
-def recent_of(events: Iterable[EventRecord]) -> Recent | None:
-    """What the recorder knew after these events of one boot."""
+def recent_of(events: Iterable[EventRecord], boot: str, now: float) -> Recent:
+    """What the recorder knew of a card after these events of it, when the next packet of `boot` came."""
     found: Recent | None = None
-
     for event in events:
-        now = found or Recent(event.boot, event.at, event.at)
-        now = replace(now, last=event.at, stage=event.stage or now.stage)
-        if event.stage is Stage.OFFER:
-            now = replace(now, style=event.data.get("style", now.style), discovers=now.discovers + 1)
-        elif event.stage is not None:
-            now = replace(now, discovers=0)
-        if event.stage is Stage.LOADER:
-            name = event.data.get("loader", "")
-            now = replace(now, loader=name, loader_at=event.at, loader_cycles=now.loader_cycles + 1)
-        if event.stage is Stage.SCRIPT:
-            now = replace(now, script_at=event.at, loader_cycles=0)
-        found = now
-    return found
+        found = _step(_begun(found, event.boot, event.at), event) if event.boot else found
+    return _begun(found, boot, now)
+
+
+def _begun(before: Recent | None, boot: str, at: float) -> Recent:
+    """As serve.recorder begins a boot: style and a loader that goes in circles are remembered."""
+    if before is None:
+        return Recent(boot, at, at)
+    if before.boot == boot:
+        return before
+    return Recent(boot, at, at, style=before.style, loader=before.loader, loader_cycles=before.loader_cycles)
+
+
+def _step(now: Recent, event: EventRecord) -> Recent:
+    now = replace(now, last=event.at, stage=event.stage or now.stage)
+    if event.stage is Stage.OFFER:
+        discovers = 0 if event.data.get("port") == str(_BINL_PORT) else now.discovers + 1
+        return replace(now, style=event.data.get("style", now.style), discovers=discovers)
+    if event.stage is Stage.LOADER:
+        name, cycles = event.data.get("loader", ""), now.loader_cycles + 1
+        return replace(now, loader=name, loader_at=event.at, loader_cycles=cycles, discovers=0)
+    if event.stage is Stage.SCRIPT:
+        return replace(now, script_at=event.at, loader_cycles=0, discovers=0)
+    return now
 
 
 def made_up(machine: Machine | None, mac: Mac, order: ExplainOrder) -> tuple[dhcp.Packet, str]:
@@ -200,9 +213,9 @@ def made_up(machine: Machine | None, mac: Mac, order: ExplainOrder) -> tuple[dhc
         (dhcp.OPT_ARCH, pxe.pack_archs((code,))),
         (dhcp.OPT_UNDI, b"\x01\x03\x10"),
     ]
-    uuid = machine.facts.get("uuid", "") if machine else ""
+    uuid = _uuid(machine.facts.get("uuid", "")) if machine else b""
     if uuid:
-        options.append((dhcp.OPT_UUID, b"\0" + UUID(uuid).bytes_le))
+        options.append((dhcp.OPT_UUID, b"\0" + uuid))
     if firmware == "ipxe":
         codes = {name: number for number, name in pxe.IPXE_FEATURES.items()}
         names = (*_IPXE_FEATURES, *(("efi",) if arch.family != "bios" else ()))
@@ -212,6 +225,14 @@ def made_up(machine: Machine | None, mac: Mac, order: ExplainOrder) -> tuple[dhc
     packet = dhcp.Packet(dhcp.BOOTREQUEST, raw[2:], raw, tuple(options), flags=dhcp.BROADCAST)
     what = f"a DISCOVER of {'iPXE on ' if firmware == 'ipxe' else ''}{arch.name} (option 93 = {code})"
     return packet, what
+
+
+def _uuid(text: str) -> bytes:
+    """As SMBIOS has it; b"" for what is none."""
+    try:
+        return UUID(text).bytes_le
+    except ValueError:
+        return b""
 
 
 @cache
