@@ -20,10 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything under tests/e2e boots machines; it comes last, the quick tests first."""
+    """Everything under tests/e2e boots machines, which takes minutes; it comes last, the quick tests first."""
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker("e2e")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(1200))
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from pxeserver.errors import NotFound, PxeServerError, UsageError, did_you_mean
 from pxeserver.serial import When, from_json, to_json
 
-# What `fetch` brings: BIOS by the card's own driver, UEFI by the firmware's driver, UEFI with iPXE's drivers.
-STANDARD = ("undionly.kpxe", "snponly.efi", "ipxe.efi")
+# What `fetch` brings: for BIOS and for UEFI, first by the firmware's own driver of the card, then with iPXE's drivers.
+STANDARD = ("undionly.kpxe", "ipxe.pxe", "snponly.efi", "ipxe.efi")
 _INDEX = "index.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # PE/COFF machine types that a UEFI firmware can have -> Go spelling of the architecture
