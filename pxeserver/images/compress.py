@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import IO, BinaryIO, Protocol, cast
 
 from pxeserver.errors import UsageError, did_you_mean
-from pxeserver.images.writers import Rechunk, Sink
+from pxeserver.images.writers import CHUNK, Rechunk, Sink
 
 _GZIP_LEVEL = 2
 _ZSTD_LEVEL = 3
@@ -85,9 +85,12 @@ def compressor(kind: str, sink: Sink) -> Compressor:
     return _kind(kind)[0](sink)
 
 
-def opened(file: BinaryIO) -> BinaryIO:
-    """What `file` holds, unpacked if one of the compressors above made it; several members read as one."""
-    start = file.peek(4)[:4] if isinstance(file, io.BufferedReader) else b""
+def opened(file: io.BufferedReader) -> BinaryIO:
+    """What `file` holds, unpacked if one of the compressors above made it; several members read as one.
+
+    Told by the first bytes, not by a media type: registries hold both under either name.
+    """
+    start = file.peek(4)[:4]
     if start.startswith(b"\x1f\x8b"):
         from isal import igzip
 
@@ -96,8 +99,8 @@ def opened(file: BinaryIO) -> BinaryIO:
         import zstandard
 
         reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
-        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, reader)))
-    return file
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, reader), CHUNK))
+    return cast(BinaryIO, file)
 
 
 def label(kind: str) -> str:

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from pxeserver.errors import PxeServerError
-from pxeserver.images import oci, tarread
+from pxeserver.images import compress, oci, tarread
 from pxeserver.images.entry import Entry, Readable
 from pxeserver.images.layout import Layout
 from pxeserver.images.oci import Descriptor
 
 _CHUNK = 1 << 20
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 def _no_one(count: int) -> None:
@@ -81,7 +80,7 @@ def open_layer(base: BaseImage, layer: Descriptor) -> Iterator[Readable]:
     with base.layout.open_blob(layer.digest) as file:
         checked = _Checked(file, base.on_read)
         buffered = io.BufferedReader(cast(Any, checked), _CHUNK)
-        plain = _Guarded(decompressed(cast(Any, buffered)), base, layer)
+        plain = _Guarded(compress.opened(cast(Any, buffered)), base, layer)
         try:
             yield plain
         except PxeServerError as error:
@@ -93,21 +92,6 @@ def open_layer(base: BaseImage, layer: Descriptor) -> Iterator[Readable]:
         got = "sha256:" + checked.hash.hexdigest()
         if got != layer.digest:
             raise _damaged(base, layer, f"its content has digest {got}")
-
-
-def decompressed(file: io.BufferedReader) -> Readable:
-    """By the first bytes, not by the media type: registries hold both under either name."""
-    start = file.peek(4)[:4]
-    if start[:2] == _GZIP:
-        from isal import igzip
-
-        return cast(Readable, igzip.IGzipFile(fileobj=file, mode="rb"))  # type: ignore[no-untyped-call]
-    if start == _ZSTD:
-        import zstandard
-
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
-        return io.BufferedReader(cast(Any, reader), _CHUNK)
-    return file
 
 
 def _damaged(base: BaseImage, layer: Descriptor, why: str) -> PxeServerError:

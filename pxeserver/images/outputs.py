@@ -184,7 +184,7 @@ def _blob(name: str, blob: Blob, store: Store, skipped: int = 0) -> Entry:
 def _as_linuxkit(initrd: Entry) -> Iterator[Entry]:
     """The same initrd as one archive, compressed as LinuxKit does."""
     assert initrd.open is not None
-    with tempfile.TemporaryFile() as whole, cast(BinaryIO, initrd.open()) as file:
+    with tempfile.TemporaryFile() as whole, cast(io.BufferedReader, initrd.open()) as file:
         plain = compress.opened(file)
         for piece in pgzip.compress(onearchive.joined(plain)):
             whole.write(piece)

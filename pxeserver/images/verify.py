@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
 from pxeserver.errors import PxeServerError
-from pxeserver.images import initrd
+from pxeserver.images import compress, initrd
 from pxeserver.images.catalogue import Catalogue
-from pxeserver.images.layers import decompressed
 from pxeserver.model import Blob, Image
 
 _CHUNK = 1 << 20
@@ -70,7 +69,7 @@ def _content(catalogue: Catalogue, image: Image, facts: Any) -> Iterator[str]:
         for n, segment in enumerate(segments):
             hashed = hashlib.sha256()
             try:
-                plain = decompressed(io.BufferedReader(cast(Any, _Slice(file, segment["compressed"])), _CHUNK))
+                plain = compress.opened(io.BufferedReader(cast(Any, _Slice(file, segment["compressed"])), _CHUNK))
                 while data := plain.read(_CHUNK):
                     hashed.update(data)
             except Exception as error:  # every decompressor has errors of its own
