@@ -39,11 +39,12 @@ class Unpacked:
             raise PxeServerError("package-broken", f"{deb.name}: {errors.decode(errors='replace').strip()}")
 
     def _add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        path = merged(posixpath.normpath("/" + member.name).lstrip("/"))
+        original = posixpath.normpath("/" + member.name).lstrip("/")
+        path = merged(original)
         if path.startswith(_DOCUMENTS):
             return
         if member.issym():
-            self.entries[path] = symlink(path, member.linkname)
+            self.entries[path] = symlink(path, _moved(member.linkname, original))
         elif member.islnk():
             target = merged(posixpath.normpath("/" + member.linkname).lstrip("/"))
             if target in self.entries:
@@ -89,6 +90,14 @@ def merged(path: str) -> str:
     """The path below /usr for what merged-/usr systems keep there: lib/x -> usr/lib/x."""
     top = path.partition("/")[0]
     return "usr/" + path if top in ("bin", "sbin", "lib", "lib64") else path
+
+
+def _moved(link: str, original: str) -> str:
+    """A relative link's text when both it and what it leads to are kept below /usr."""
+    if link.startswith("/"):
+        return link
+    target = merged(posixpath.normpath(posixpath.join("/", posixpath.dirname(original), link)).lstrip("/"))
+    return posixpath.relpath("/" + target, "/" + posixpath.dirname(merged(original)))
 
 
 def unpack(debs: Iterable[Path], folder: Path) -> Unpacked:

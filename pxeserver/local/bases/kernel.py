@@ -51,9 +51,9 @@ def lay_out(kernel: Kernel, unpacked: Unpacked, tools: Tools, work: Path) -> Tre
     tree = Tree()
     tree.put(unpacked.entries[images[0]]._replace(name="kernel", mode=0o644))
     tree.put(from_disk("kernel.tar", archive, 0o644))
-    microcode = _microcode(unpacked, work / "ucode.cpio")
-    if microcode:
-        tree.put(from_disk("ucode.cpio", microcode, 0o644))
+    early = microcode(unpacked, work / "ucode.cpio")
+    if early:
+        tree.put(from_disk("ucode.cpio", early, 0o644))
     return tree
 
 
@@ -124,7 +124,8 @@ def _walk(root: Path) -> list[Entry]:
     return entries
 
 
-def _microcode(unpacked: Unpacked, to: Path) -> Path | None:
+def microcode(unpacked: Unpacked, to: Path) -> Path | None:
+    """What stands before an initrd so that the kernel loads it first; None where the packages have none."""
     found = {name: unpacked.find(f"usr/lib/firmware/{glob}") for name, glob in _MICROCODE.items()}
     if not any(found.values()):
         return None
