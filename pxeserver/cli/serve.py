@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import socket
 import sys
@@ -92,6 +93,8 @@ def _command(part: str, control: int) -> list[str]:
 def _part(name: str, control: int) -> int:
     from pxeserver.serve import part
 
+    if name == "admin":  # imported before rights are dropped: the new user may not be able to read everything
+        importlib.import_module("pxeserver.web.app")
     with socket.socket(fileno=control) as line:
         return part.run(name, line, _make_web)
 

@@ -53,15 +53,16 @@ def raise_file_limit() -> None:
 
 
 def drop(user: str) -> None:
-    """Become `user`, or as root keep the rights over files alone. Children cannot get anything back."""
-    if os.geteuid() == 0:
-        if user:
-            account = find_user(user)
-            os.setgroups([g.gr_gid for g in grp.getgrall() if user in g.gr_mem])
-            os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
-            os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
-        else:
-            _keep_capabilities(_FILES)
+    """Become `user`; as root without one keep the rights over files alone; as anybody else keep nothing."""
+    if os.geteuid() != 0:
+        _keep_capabilities(0)
+    elif user:
+        account = find_user(user)
+        os.setgroups([g.gr_gid for g in grp.getgrall() if user in g.gr_mem])
+        os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+        os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    else:
+        _keep_capabilities(_FILES)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
