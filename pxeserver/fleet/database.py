@@ -49,8 +49,6 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """All of the block or nothing; writers take turns, over processes too."""
         with self._turn, _as_our_errors(), self._writers.begin() as conn:
-            if self.engine.dialect.name == "postgresql":
-                conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})")
             yield conn
 
     def migrate(self) -> int:
@@ -85,7 +83,7 @@ def open_database(config: Config) -> Database:
         ) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _on_connect)
-        event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "begin", _on_begin)
     database = Database(engine)
     try:
         database.migrate()
@@ -114,8 +112,12 @@ def _on_connect(raw: Any, _record: object) -> None:
 
 
 def _on_begin(conn: Connection) -> None:
+    """Writers wait for their turn before they read anything, migrations too."""
     write = conn.get_execution_options().get("pxe_write", False)
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    if conn.dialect.name == "sqlite":
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    elif write:
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})")
 
 
 @contextmanager
