@@ -60,10 +60,11 @@ class Writer:
             elif not self._stopping.is_set():
                 self._wake.wait()
                 self._stopping.wait(INTERVAL)
+            last = self._stopping.is_set()  # whatever comes of this try, there is no other
             with self._lock:
                 self._wake.clear()
                 batch = [self._queue[i] for i in range(min(len(self._queue), BATCH_MAX))]
-            if not batch and self._stopping.is_set():
+            if not batch and last:
                 return
             try:
                 if batch:
@@ -72,7 +73,7 @@ class Writer:
                 if not told:
                     log.warning("events wait, the database cannot take them now: %s", error)
                 told = True
-                if self._stopping.is_set():
+                if last:
                     return
                 pause = min(pause * 2 or RETRY_FIRST, RETRY_MAX)
                 continue
