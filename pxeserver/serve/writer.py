@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from pxeserver.errors import PxeServerError
 from pxeserver.model import Event
@@ -63,7 +64,7 @@ class Writer:
             last = self._stopping.is_set()  # whatever comes of this try, there is no other
             with self._lock:
                 self._wake.clear()
-                batch = [self._queue[i] for i in range(min(len(self._queue), BATCH_MAX))]
+                batch = list(islice(self._queue, BATCH_MAX))
             if not batch and last:
                 return
             try:
@@ -80,10 +81,11 @@ class Writer:
             except Exception:
                 log.exception("%d events lost: the database refuses them", len(batch))
                 self.dropped += len(batch)
+            else:
+                self.written += len(batch)
             if told:
                 log.warning("events are written again")
             pause, told = 0.0, False
-            self.written += len(batch)
             with self._lock:
                 for _ in batch:
                     self._queue.popleft()
