@@ -180,7 +180,7 @@ class Lab:
             specs=(SpecSource(f"{name}.yml", text),),
             name=name,
             arch=more.pop("arch", "amd64"),
-            source=open_source(f"oci:{self.bases.root}", self.store, self.config),
+            source=more.pop("source", None) or open_source(f"oci:{self.bases.root}", self.store, self.config),
             **{"sbom": "", **more},
         )
         return build(request, self.store, self.config, progress or Silent())

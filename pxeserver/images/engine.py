@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class EngineSource:
 
             try:
                 self._client = docker.DockerClient(base_url=os.environ.get("DOCKER_HOST"), timeout=600)
+                weakref.finalize(self, self._client.close)
                 self._client.ping()
             except docker.errors.DockerException as error:
                 raise Unreachable(

@@ -7,6 +7,7 @@ download ended, and checked against their digest before they count.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from pxeserver.images.layers import BaseImage, base_image
 from pxeserver.images.oci import Descriptor
 from pxeserver.images.partial import partial
 from pxeserver.images.progress import Progress
-from pxeserver.images.registryhttp import Endpoint, Http, endpoints
+from pxeserver.images.registryhttp import Endpoint, Http, Unanswered, endpoints
 from pxeserver.images.store import Store
 from pxeserver.linuxkit import reference
 
@@ -43,6 +44,7 @@ class RegistrySource:
         with self._lock:
             if self._made is None:
                 self._made = Http(self._progress, self._cert_file)
+                weakref.finalize(self, self._made.close)
             return self._made
 
     def names(self) -> Iterable[str]:
@@ -62,7 +64,7 @@ class RegistrySource:
                 if error.slug == "image-platform":
                     raise
                 failures.append(error)  # a mirror may lack an image or be down; the last one is the registry itself
-        answered = [e for e in failures if not isinstance(e, Unreachable)]
+        answered = [e for e in failures if not isinstance(e, Unanswered)]
         raise (answered or failures)[-1]
 
     def _from(

@@ -103,6 +103,9 @@ class Http:
         self._lock = threading.Lock()
         self._tokens: dict[tuple[str, str], str] = {}
 
+    def close(self) -> None:
+        self._client.close()
+
     def manifest(self, endpoint: Endpoint, repository: str, wanted: str, accept: str, limit: int) -> Answer:
         """A manifest by tag or digest, of at most `limit` bytes. NotFound "base-not-found" when it is not there."""
 
@@ -126,7 +129,7 @@ class Http:
                 start = answer.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
                 if into.size and not (answer.status_code == 206 and start == str(into.size)):
                     into.restart()  # the server does not continue files
-                for piece in answer.iter_bytes(_CHUNK):
+                for piece in answer.iter_bytes():  # as they come: what waits in a buffer is lost with the connection
                     into.write(piece)
             if not into.complete:
                 raise httpx.RemoteProtocolError("the connection ended before the blob did")
@@ -142,7 +145,8 @@ class Http:
             except (httpx.TransportError, _Busy) as error:
                 refused = isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol)
                 if pause is None or (refused and endpoint.local):
-                    raise Unreachable(
+                    kind = Unreachable if isinstance(error, _Busy) else Unanswered
+                    raise kind(
                         "registry-unreachable",
                         f"{endpoint.url} does not answer: {error or type(error).__name__}",
                         hint="--source oci:DIR builds without a registry; --mirror names another one",
@@ -204,6 +208,10 @@ class Http:
             raise Unreachable("registry-unreachable", f"{realm} sent no token for {repository}") from None
 
 
+class Unanswered(Unreachable):
+    """Not a word of HTTP came back: another endpoint's answer tells more."""
+
+
 class _Busy(Exception):
     """The server answers, but not now: 429 or 5xx."""
 
@@ -218,7 +226,9 @@ def _check(answer: httpx.Response, endpoint: Endpoint, repository: str, path: st
         raise _denied(endpoint, repository)
     if status == 429 or status >= 500:
         raise _Busy(f"it answers {status}")
-    raise Unreachable("registry-unreachable", f"{endpoint.url} answers {status} for {repository}")
+    # servers that expect TLS say 400 to plain http: that is no answer yet
+    kind = Unanswered if status == 400 and endpoint.local else Unreachable
+    raise kind("registry-unreachable", f"{endpoint.url} answers {status} for {repository}")
 
 
 def _denied(endpoint: Endpoint, repository: str) -> Refused:
