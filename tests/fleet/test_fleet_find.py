@@ -61,7 +61,7 @@ def test_ambiguity_lists_the_candidates() -> None:
     with pytest.raises(Refused) as caught:
         find("5254.00aa", FLEET)
     assert caught.value.slug == "machine-ambiguous"
-    assert "web-1 (52:54:00:aa:bb:01), web-10 (52:54:00:aa:bb:02), beef (52:54:00:aa:be:ef)" in caught.value.message
+    assert "beef (52:54:00:aa:be:ef), web-1 (52:54:00:aa:bb:01), web-10 (52:54:00:aa:bb:02)" in caught.value.message
 
 
 def test_a_long_list_of_candidates_is_cut() -> None:
