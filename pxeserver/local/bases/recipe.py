@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ class Recipe(Part):
         """As a spec spells it."""
         return PREFIX + self.name
 
-    @cached_property
+    @property
     def own_files(self) -> tuple[tuple[str, Path], ...]:
         """(path in the image, file here), sorted: root/ of the image, then what it shares with others."""
         root = FILES / self.name / "root"

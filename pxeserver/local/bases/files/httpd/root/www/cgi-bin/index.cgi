@@ -6,7 +6,11 @@ card=$(boot_interface)
 card=${card:-$(cards | head -n 1)}
 mac=$(cat "/sys/class/net/$card/address" 2>/dev/null)
 spec=$(cat /run/pxeserver/spec 2>/dev/null)
-image=$(cmdline pxeserver.image | tail -n 1)
+# the image's name is known to the server that we were booted by
+url=$(cmdline pxeserver.url | tail -n 1)
+[ -s /tmp/image ] || [ -z "$url" ] || timeout 2 wget -q -O - "$url/metadata" 2>/dev/null |
+    sed -n 's/^ *"image": "\(.*\)",*$/\1/p' >/tmp/image
+image=$(cat /tmp/image 2>/dev/null)
 seconds=$(cut -d. -f1 /proc/uptime)
 up="$((seconds / 86400)) d $((seconds % 86400 / 3600)) h $((seconds % 3600 / 60)) min $((seconds % 60)) s"
 address=$(ip -o -4 addr show dev "$card" 2>/dev/null | awk '{ print $4; exit }')
