@@ -84,12 +84,15 @@ class EngineSource:
         task = self._progress.task(f"save {ref} from docker", size or None)
         blobs: dict[str, Blob] = {}
         links: dict[str, str] = {}
-        for entry in tarread.entries(_Pieces(stream)):
+        pieces = _Pieces(stream)
+        for entry in tarread.entries(pieces):
             path = posixpath.normpath(entry.name)
             if entry.kind == SYMLINK:  # a layer that another image of the stream has too
                 links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.link))
             elif entry.kind == FILE and entry.open is not None and _wanted(path):
                 blobs[path] = self._store.add_blob(_Counted(entry.open(), task.advance))
+        while pieces.read():
+            pass  # the engine's answer has ended only when it is read to its end
         try:
             (listed,) = oci.parse(b'{"x":' + self._store.read_blob(blobs["manifest.json"].digest) + b"}", ref)["x"]
             config = self._store.read_json(blobs[listed["Config"]].digest)
