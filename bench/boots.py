@@ -14,7 +14,6 @@ from pxeserver.config import Config, Server
 from pxeserver.images.progress import Silent
 from pxeserver.local import demo, qemu
 from pxeserver.local.demo_prepare import prepare
-from pxeserver.local.loaders import LoaderSet
 from pxeserver.local.loaders_fetch import ensure
 
 # name -> (hardware, loader that the machine is pinned to)
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("var/data"))
     options = parser.parse_args()
     image = prepare(Config(server=Server(data=str(options.data))), "web", Silent())
-    ensure(LoaderSet(options.data / "loaders"))
+    ensure(options.data)
     for _ in range(options.repeat):
         for chain in [options.only] if options.only else CHAINS:
             print(json.dumps(measure(options.data, image.spec, chain)), flush=True)

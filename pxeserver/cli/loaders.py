@@ -44,7 +44,7 @@ def fetch(context: Context, suite: str, output: str) -> None:
 
     if suite and not re.fullmatch(r"[a-z][a-z0-9/-]*", suite):
         raise UsageError("bad-suite", f'"{suite}" is not the name of a suite', hint="such as trixie or sid")
-    found = fetch_loaders(_set(context), suite)
+    found = fetch_loaders(context.config.data, suite)
     out.emit(found, output, lambda: _table(found))
 
 

@@ -22,7 +22,6 @@ from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.fleet.values import AssignOrder, BootRecord, MachineEdit
 from pxeserver.local import netlab, qemu
 from pxeserver.local.demo_forward import forward
-from pxeserver.local.loaders import LoaderSet
 from pxeserver.local.loaders_fetch import ensure
 from pxeserver.mac import Mac
 from pxeserver.model import STAGES, Result, Stage
@@ -169,7 +168,7 @@ def running(data: Path, spec: str, hardware: qemu.Hardware, loader: str = "") ->
     folder = data.absolute().parent / "demo"
     config_file = configure(data, folder)
     config = configuration.load(config_file, environ={})
-    ensure(LoaderSet(data / "loaders"))
+    ensure(data)
     with contextlib.ExitStack() as stack:
         fleet = open_fleet(config)
         stack.callback(fleet.close)

@@ -49,7 +49,7 @@ def built() -> Path:
     config = Config(server=Server(data=str(data)))
     for spec in ("web", str(TOP / "tests/e2e/other.yml")):
         prepare(config, spec, Silent())
-    ensure(LoaderSet(data / "loaders"))
+    ensure(data)
     return data
 
 

@@ -33,18 +33,22 @@ class Record:
 
 
 class Apt:
-    """`folder` keeps lists and cached packages. `components` are asked for besides those that the system enables."""
+    """`folder` keeps lists and cached packages. `components` are asked for besides those that the system enables.
 
-    def __init__(self, folder: Path, components: Sequence[str] = ()) -> None:
+    `suite` "" = the system's own release, else another suite of the same mirror.
+    """
+
+    def __init__(self, folder: Path, components: Sequence[str] = (), suite: str = "") -> None:
         self._folder = folder
         self._components = tuple(components)
+        self._suite = suite
         self._state = folder / "apt"
         self._packages = folder / "packages"
         self.arch = host_arch()
 
     def refresh(self, *, force: bool = False) -> None:
         """Fetch the package lists when they are old, missing, or for other sources; Unreachable "mirror-failed"."""
-        wanted = sources.own(components=self._components)
+        wanted = sources.own(components=self._components, suite=self._suite)
         folder = self._state / "sources.d"
         for path in (folder, self._state / "lists/partial", self._state / "cache/archives/partial", self._packages):
             path.mkdir(parents=True, exist_ok=True)

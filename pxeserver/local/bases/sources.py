@@ -18,16 +18,20 @@ def codename(os_release: str) -> str:
     return found[1] if found else ""
 
 
-def own(etc: Path = ETC, os_release: Path = OS_RELEASE, components: Sequence[str] = ()) -> dict[str, str]:
+def own(
+    etc: Path = ETC, os_release: Path = OS_RELEASE, components: Sequence[str] = (), suite: str = ""
+) -> dict[str, str]:
     """File name -> text for a private sources.list.d: the entries for this release's suites that carry `main`.
 
-    `components` are added to each. Without a release that apt knows, every entry with `main` is taken.
-    NotFound "mirror-unknown" when nothing is left.
+    `components` are added to each; `suite` takes the place of the release's main one, and of the others nothing is
+    taken. Without a release that apt knows, every entry with `main` is taken. NotFound "mirror-unknown" when nothing
+    is left.
     """
     name = codename(os_release.read_text()) if os_release.is_file() else ""
-    for suites in ({name, f"{name}-updates", f"{name}-security", f"{name}/updates"} if name else None, None):
-        lines = [x for file in _files(etc, ".list") for x in _one_line(file.read_text(), suites, components)]
-        blocks = [x for file in _files(etc, ".sources") for x in _deb822(file.read_text(), suites, components)]
+    theirs = {name} if suite else {name, f"{name}-updates", f"{name}-security", f"{name}/updates"}
+    for suites in (theirs if name else None, None):
+        lines = [x for file in _files(etc, ".list") for x in _one_line(file.read_text(), suites, suite, components)]
+        blocks = [x for file in _files(etc, ".sources") for x in _deb822(file.read_text(), suites, suite, components)]
         found = {"own.list": "\n".join(lines), "own.sources": "\n\n".join(blocks)}
         found = {file: text + "\n" for file, text in found.items() if text}
         if found:
@@ -42,15 +46,15 @@ def _files(etc: Path, suffix: str) -> Iterable[Path]:
     yield from sorted((etc / "sources.list.d").glob("*" + suffix))
 
 
-def _one_line(text: str, suites: set[str] | None, more: Sequence[str]) -> Iterable[str]:
+def _one_line(text: str, suites: set[str] | None, instead: str, more: Sequence[str]) -> Iterable[str]:
     """`deb [options] uri suite component...` (sources.list(5), one-line style)."""
     for line in text.splitlines():
         found = re.fullmatch(r"\s*deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]+?)\s*(#.*)?", line)
         if found and _fits([found[3]], found[4].split(), suites):
-            yield f"deb {found[1] or ''}{found[2]} {found[3]} {_join(found[4].split(), more)}"
+            yield f"deb {found[1] or ''}{found[2]} {instead or found[3]} {_join(found[4].split(), more)}"
 
 
-def _deb822(text: str, suites: set[str] | None, more: Sequence[str]) -> Iterable[str]:
+def _deb822(text: str, suites: set[str] | None, instead: str, more: Sequence[str]) -> Iterable[str]:
     """Stanzas of `Field: value` (sources.list(5), deb822 style); values may go on in indented lines."""
     for block in re.split(r"\n\s*\n", text):
         kept = "\n".join(x for x in block.splitlines() if not x.startswith("#"))
@@ -62,7 +66,7 @@ def _deb822(text: str, suites: set[str] | None, more: Sequence[str]) -> Iterable
             and "deb" in fields.get("types", "").split()
             and _fits(wanted, components, None)
         ):
-            fields |= {"types": "deb", "suites": " ".join(wanted), "components": _join(components, more)}
+            fields |= {"types": "deb", "suites": instead or " ".join(wanted), "components": _join(components, more)}
             yield "\n".join(f"{name.title()}: {value}" for name, value in fields.items())
 
 
