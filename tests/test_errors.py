@@ -6,8 +6,11 @@ import pytest
 
 from pxeserver.errors import NotFound, PxeServerError, Refused, Where, did_you_mean, from_problem, nearest
 
+# those of the tree itself; rooms derive their own from them
+KINDS = [PxeServerError, *(k for k in PxeServerError.__subclasses__() if k.__module__ == "pxeserver.errors")]
 
-@pytest.mark.parametrize("kind", [PxeServerError, *PxeServerError.__subclasses__()])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_error_survives_the_way_over_rest(kind: type[PxeServerError]) -> None:
     error = kind("some-slug", "it broke", hint="mend it", where=Where("f.yml", 3, 4, "a.b"))
     back = from_problem(error.problem())
@@ -16,7 +19,7 @@ def test_an_error_survives_the_way_over_rest(kind: type[PxeServerError]) -> None
 
 
 def test_exit_codes_tell_the_kinds_apart() -> None:
-    codes = [k.exit_code for k in [PxeServerError, *PxeServerError.__subclasses__()]]
+    codes = [k.exit_code for k in KINDS]
     assert len(set(codes)) == len(codes)
 
 
