@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pxeserver.mac import Mac, looks_like_mac, parse_mac
@@ -109,9 +110,16 @@ def own_address(interface: Interface, *, asked: str = "", relay: str = "") -> st
         for address in interface.addresses:
             if gateway in address.network:
                 return str(address.ip)
-    if asked and any(str(a.ip) == asked for a in interface.addresses):
+    own = _texts(interface.addresses)
+    if asked in own:
         return asked
-    return str(interface.addresses[0].ip) if interface.addresses else ""
+    return own[0] if own else ""
+
+
+@lru_cache(maxsize=256)
+def _texts(addresses: tuple[ipaddress.IPv4Interface, ...]) -> tuple[str, ...]:
+    """Asked for with every packet: made once."""
+    return tuple(str(address.ip) for address in addresses)
 
 
 def neighbour(address: str, table: Path = Path("/proc/net/arp")) -> Mac | None:

@@ -32,6 +32,7 @@ from pxeserver.serve.writer import Writer
 log = logging.getLogger("pxeserver.boot")
 
 POLL = 0.2  # seconds between looks at the fleet's generation
+REST = 4  # times as long as a look took: thousands of machines take a while, and must not be read all the time
 _SETTLE = 0.05  # links and addresses change in bursts
 
 
@@ -144,9 +145,10 @@ class BootServer:
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
-        told = False
+        told, took = False, 0.0
         while True:
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(max(POLL, took * REST))
+            began = loop.time()
             try:
                 generation = await loop.run_in_executor(self._pool, self._fleet.generation)
                 if generation != self.site.view.generation:
@@ -157,6 +159,7 @@ class BootServer:
                 told = True
             else:
                 told = False
+            took = loop.time() - began
 
     def _links_changed(self) -> None:
         try:

@@ -24,6 +24,8 @@ from pxeserver.serve import admin, boot, privileges
 log = logging.getLogger("pxeserver")
 
 PARTS = ("boot", "admin")
+# The loop gives the interpreter away at every system call; a busy thread must hand it back sooner than in 5 ms.
+SWITCH_INTERVAL = 0.0005
 
 
 class Server(Protocol):
@@ -72,6 +74,7 @@ async def _serve(name: str, control: socket.socket, make_web: admin.MakeWeb) -> 
 async def _start(name: str, config: Config, make_web: admin.MakeWeb, say: Callable[..., None]) -> Server:
     """Ports first, as root; then everything else with what is left."""
     privileges.raise_file_limit()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     make: Callable[[Fleet], Server]
     if name == "boot":
         boot_sockets = boot.bind(config)
