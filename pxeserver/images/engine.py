@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,14 +68,16 @@ class EngineSource:
             import docker
             import docker.errors
 
+            address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
             try:
-                self._client = docker.DockerClient(base_url=os.environ.get("DOCKER_HOST"), timeout=600)
+                _knock(address)
+                self._client = docker.DockerClient(base_url=address, timeout=600)
                 weakref.finalize(self, self._client.close)
                 self._client.ping()
-            except docker.errors.DockerException as error:
+            except (docker.errors.DockerException, OSError) as error:
                 raise Unreachable(
                     "docker-unreachable",
-                    f"no docker engine answers: {error}",
+                    f"no docker engine answers at {address}: {error}",
                     hint="DOCKER_HOST names another one; without --docker and --source docker none is needed",
                 ) from None
         return self._client
@@ -101,6 +104,13 @@ class EngineSource:
             raise PxeServerError("oci-malformed", f"docker saved {ref} in an unknown form: {error!r}") from None
         task.done()
         return self._store.write_base(ident, config, [Descriptor(oci.LAYER, b.digest, b.size) for b in layers], arch)
+
+
+def _knock(address: str) -> None:
+    """OSError when nobody listens on the socket: the SDK would say so in a page of nested exceptions."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(address.removeprefix("unix://"))
 
 
 def _wanted(path: str) -> bool:

@@ -46,12 +46,12 @@ def assemble(
     ucode: Blob | None = None
     cmdline = b""
     for part, run in _runs(tree):
-        segment = _segment(part, run, cache, progress)
+        segment, known = _segment(part, run, cache, progress)
         segments.append(segment)
         kernel, ucode = segment.kernel or kernel, segment.ucode or ucode
         cmdline = cmdline if segment.cmdline is None else segment.cmdline
-        if segment.apk is not None and part.has_root_apk:
-            tree.apk.append(segment.apk)
+        if known and segment.apk is not None and part.has_root_apk:
+            tree.apk.append(segment.apk)  # a segment that is made now has noted its database itself
     filled = tuple(s for s in segments if not s.empty)
     words = spec_cmdline if cmdline == SPEC_CMDLINE else cmdline.decode("utf-8", "surrogateescape")
     digest = content_digest(
@@ -80,13 +80,13 @@ def _runs(tree: Tree) -> Iterator[tuple[Part, tuple[Part, ...]]]:
             yield run[0], run
 
 
-def _segment(part: Part, run: tuple[Part, ...], cache: SegmentCache, progress: Progress) -> Segment:
+def _segment(part: Part, run: tuple[Part, ...], cache: SegmentCache, progress: Progress) -> tuple[Segment, bool]:
     if part.key is None:
-        return cache.make(entry for one in run for entry in one.read(_nobody))
+        return cache.make(entry for one in run for entry in one.read(_nobody)), False
     task = progress.task(f"{part.location} {part.source}", part.size)
     segment, known = cache.cached(part.key, lambda: part.read(task.advance))
     task.done("cached" if known else units.size(segment.raw_size))
-    return segment
+    return segment, known
 
 
 def _nobody(count: int) -> None:

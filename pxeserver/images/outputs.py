@@ -18,11 +18,10 @@ from pxeserver.images.catalogue import Details
 from pxeserver.images.entry import FILE, Entry, text
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.pgzip import onearchive
-from pxeserver.images.segments import APK_DATABASE
 from pxeserver.images.store import Store
 from pxeserver.images.tarwrite import TarWriter
 from pxeserver.images.tree import Tree
-from pxeserver.images.writers import Sink, copy
+from pxeserver.images.writers import Sink
 from pxeserver.model import Blob
 
 DEFAULT = "kernel+initrd"
@@ -126,8 +125,6 @@ def write_tree(tree: Tree, sink: Sink) -> None:
     tar = TarWriter(sink)
     for part in tree.parts:
         for entry in part.read(_nobody):
-            if part.has_root_apk and entry.name == APK_DATABASE and entry.kind == FILE:
-                entry = _kept(entry, tree.apk)
             tar.add(entry, part.records)
     tar.finish()
 
@@ -197,14 +194,6 @@ def _as_linuxkit(initrd: Entry) -> Iterator[Entry]:
             return again
 
         yield initrd._replace(size=size, open=start)
-
-
-def _kept(entry: Entry, kept: list[bytes]) -> Entry:
-    data = io.BytesIO()
-    assert entry.open is not None
-    copy(entry.open(), data, entry.size, entry.name)
-    kept.append(data.getvalue())
-    return entry._replace(open=lambda: io.BytesIO(kept[-1]))
 
 
 def _nobody(count: int) -> None:

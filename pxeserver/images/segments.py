@@ -22,7 +22,7 @@ from pxeserver.images import compress, kernel, oci
 from pxeserver.images.cpio import CpioWriter
 from pxeserver.images.entry import FILE, Entry
 from pxeserver.images.store import Store
-from pxeserver.images.writers import CHUNK, Tally, copy
+from pxeserver.images.writers import CHUNK, Tally, content, copy
 from pxeserver.model import Blob
 
 APK_DATABASE = "lib/apk/db/installed"
@@ -168,7 +168,7 @@ class _Writer:
             self._aside(entry)
             return
         if entry.name == APK_DATABASE and entry.kind == FILE:
-            data = _content(entry)
+            data = content(entry)
             self._segment = replace(self._segment, apk=data)
             entry = entry._replace(open=lambda: io.BytesIO(data))
         if self._raw is None:
@@ -189,7 +189,7 @@ class _Writer:
         if entry.kind != FILE:
             return
         if entry.name == kernel.CMDLINE:
-            self._segment = replace(self._segment, cmdline=_content(entry))
+            self._segment = replace(self._segment, cmdline=content(entry))
         elif entry.name in (kernel.KERNEL, kernel.UCODE):
             assert entry.open is not None
             with self._store.writer() as blob:
@@ -199,10 +199,3 @@ class _Writer:
                 self._segment = replace(self._segment, kernel=made)
             else:
                 self._segment = replace(self._segment, ucode=made)
-
-
-def _content(entry: Entry) -> bytes:
-    kept = io.BytesIO()
-    assert entry.open is not None
-    copy(entry.open(), kept, entry.size, entry.name)
-    return kept.getvalue()

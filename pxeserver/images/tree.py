@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pxeserver.errors import NotFound, PxeServerError, UsageError, Where
 from pxeserver.images import flatten, kernel, ocivolume, sbom
-from pxeserver.images.entry import Entry, folder, from_disk, parents, symlink, text
+from pxeserver.images.entry import FILE, Entry, folder, from_disk, parents, symlink, text
 from pxeserver.images.inputtar import InputTar
 from pxeserver.images.layers import BaseImage
 from pxeserver.images.segments import APK_DATABASE
-from pxeserver.linuxkit.entries import ContainerEntry, InitEntry, KernelEntry, Plan, TreeEntry, VolumeEntry
+from pxeserver.images.writers import content
+from pxeserver.linuxkit.entries import ContainerEntry, InitEntry, KernelEntry, Plan, PlanEntry, TreeEntry, VolumeEntry
 
 Count = Callable[[int], None]
 Placed = InitEntry | VolumeEntry | ContainerEntry
@@ -66,7 +69,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`apk` takes the package databases of init images as they come by; a part after them needs all of them."""
+    """`apk` takes the package databases of init images as their parts are read; a part after them needs all of them."""
 
     parts: tuple[Part, ...]
     apk: list[bytes] = field(default_factory=list)
@@ -78,18 +81,8 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
     parts: list[Part] = []
     last_init = max((n for n, e in enumerate(plan.entries) if isinstance(e, InitEntry)), default=-1)
     for n, entry in enumerate(plan.entries):
-        if options.earlier and entry.location in options.earlier.copied:
-            parts.append(_taken(entry.location, options.earlier))
-        elif isinstance(entry, KernelEntry):
-            parts.append(_kernel(entry, bases[entry.ref], options))
-        elif isinstance(entry, InitEntry):
-            parts.append(_root(entry, bases[entry.ref], flatten.Use.INIT, "", options))
-        elif isinstance(entry, VolumeEntry):
-            parts += _volume(entry, bases, options)
-        elif isinstance(entry, ContainerEntry):
-            parts += _container(entry, bases, options)
-        else:
-            parts.append(_generated(entry.location, "linuxkit.files", lambda e=entry: [_file(e)]))  # type: ignore[misc]
+        made = _parts(entry, bases, options)
+        parts += [_noted(part, apk) for part in made] if isinstance(entry, InitEntry) else made
         if n == last_init:
             parts.append(_generated("init", "LINUXKIT.apkinit", lambda: _apk(apk)))
     if options.dockerfile:
@@ -101,6 +94,20 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
         parts.insert(0, _generated("", "", lambda: [folder(SENTINEL), text(f"{SENTINEL}/begin", mark)]))
         parts.append(_generated("", "", lambda: [text(f"{SENTINEL}/end", mark)]))
     return Tree(tuple(parts), apk)
+
+
+def _parts(entry: PlanEntry, bases: Mapping[str, BaseImage], options: Options) -> list[Part]:
+    if options.earlier and entry.location in options.earlier.copied:
+        return [_taken(entry.location, options.earlier)]
+    if isinstance(entry, KernelEntry):
+        return [_kernel(entry, bases[entry.ref], options)]
+    if isinstance(entry, InitEntry):
+        return [_root(entry, bases[entry.ref], flatten.Use.INIT, "", options)]
+    if isinstance(entry, VolumeEntry):
+        return list(_volume(entry, bases, options))
+    if isinstance(entry, ContainerEntry):
+        return list(_container(entry, bases, options))
+    return [_generated(entry.location, "linuxkit.files", lambda: [_file(entry)])]
 
 
 def _generated(location: str, source: str, entries: Callable[[], Iterable[Entry]]) -> Part:
@@ -138,6 +145,19 @@ def _root(entry: Placed, base: BaseImage, use: flatten.Use, prefix: str, options
         return flatten.root(replace(base, on_read=count), use, prefix, strict=options.strict)
 
     return Part(entry.location, base.ref, entries, key, base.size, entry.where)
+
+
+def _noted(part: Part, apk: list[bytes]) -> Part:
+    """The same part, whose package database is put into `apk` when it comes by."""
+
+    def entries(count: Count) -> Iterator[Entry]:
+        for entry in part.entries(count):
+            if entry.name == APK_DATABASE and entry.kind == FILE:
+                apk.append(content(entry))
+                entry = entry._replace(open=partial(io.BytesIO, apk[-1]))
+            yield entry
+
+    return replace(part, entries=entries)
 
 
 def _apk(databases: list[bytes]) -> list[Entry]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import Protocol
 
 from pxeserver.errors import PxeServerError
-from pxeserver.images.entry import Readable
+from pxeserver.images.entry import Entry, Readable
 
 CHUNK = 256 * 1024
 
@@ -73,3 +74,11 @@ def copy(source: Readable, sink: Sink, size: int, name: str) -> None:
         close = getattr(source, "close", None)
         if close is not None:
             close()
+
+
+def content(entry: Entry) -> bytes:
+    """A small file's content, whole."""
+    kept = io.BytesIO()
+    assert entry.open is not None
+    copy(entry.open(), kept, entry.size, entry.name)
+    return kept.getvalue()

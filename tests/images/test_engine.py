@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import httpx
 import pytest
 from imagelab import KERNEL, Bases, Lab, file, folder, symlink, tar
 
@@ -46,10 +46,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _wait(address: str, top: Path) -> None:
     for _ in range(300):
-        transport = httpx.HTTPTransport(uds=address.removeprefix("unix://"))
-        with contextlib.suppress(httpx.HTTPError), httpx.Client(transport=transport) as client:
-            client.get("http://localhost/_ping").raise_for_status()
-            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(address.removeprefix("unix://"))
+            probe.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            if b" 200 " in probe.recv(100):
+                return
         time.sleep(0.1)
     raise AssertionError((top / "log").read_text())
 

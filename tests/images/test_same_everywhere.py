@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
 
@@ -112,28 +112,15 @@ class _Repeated(io.RawIOBase):
 
 
 def peak_mib(command: list[str], env: dict[str, str]) -> float:
-    """The most memory that the process and all its descendants held at once, shared pages counted once each."""
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    most = 0.0
-    stop = threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not stop.is_set():
-            most = max(most, sum(map(_resident, _tree(process.pid))))
-            time.sleep(0.01)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    stop.set()
-    watcher.join()
-    process.stderr.close()
-    assert process.returncode == 0, errors
-    return max(most, usage.ru_maxrss / 1024)
+    """The most memory that the process held, and each of its descendants: the sum of their peaks."""
+    peaks: dict[int, float] = {}
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            for pid in _tree(process.pid):
+                peaks[pid] = max(peaks.get(pid, 0.0), _peak(pid))
+            time.sleep(0.005)
+    assert process.returncode == 0
+    return sum(peaks.values())
 
 
 def _tree(pid: int) -> list[int]:
@@ -142,18 +129,19 @@ def _tree(pid: int) -> list[int]:
         one = todo.pop()
         found.append(one)
         for task in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
+            with contextlib.suppress(OSError):
                 todo += map(int, task.read_text().split())
-            except OSError:
-                pass
     return found
 
 
-def _resident(pid: int) -> float:
+def _peak(pid: int) -> float:
+    """MiB, since the process began the program that it runs."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / (1 << 20)
-    except (OSError, IndexError):
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
         return 0.0
+    line = next((x for x in status.splitlines() if x.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(line.split()[1]) / 1024
 
 
 @pytest.mark.parametrize(("mib", "compression"), [(250, "gzip"), (250, "zstd"), (700, "gzip")])
