@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pxeserver.errors import NotFound
+from pxeserver.errors import NotFound, Unreachable
 from pxeserver.images.progress import Silent
 from pxeserver.images.store import Store
 from pxeserver.local.bases import lock, make, recipe
@@ -397,3 +397,17 @@ def test_init_has_what_linuxkit_expects_of_a_root(system: Path) -> None:
     assert (system / "etc/shutdown.d/010-onshutdown").readlink() == Path("/usr/bin/service")
     for name in ("mnt", "proc", "sys", "dev", "run", "tmp", "var"):
         assert (system / name).is_dir()
+
+
+def test_without_the_mirror_what_is_known_of_it_is_used(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Silent, "say", lambda self, text: said.append(text))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    stamp = data / "cache/apt/refreshed"
+    os.utime(stamp, (0, 0))
+    assert build(data, Wish(names=["init"]))["init"].state == "unchanged"
+    assert len(said) == 1 and said[0].startswith("going on with the package lists from before: apt-get: E:")
+    with pytest.raises(Unreachable) as caught:
+        build(data, Wish(names=["init"], refresh=True))
+    assert caught.value.slug == "mirror-failed"

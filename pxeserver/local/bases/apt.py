@@ -47,7 +47,10 @@ class Apt:
         self.arch = host_arch()
 
     def refresh(self, *, force: bool = False) -> None:
-        """Fetch the package lists when they are old, missing, or for other sources; Unreachable "mirror-failed"."""
+        """Fetch the package lists when they are old, missing, or for other sources.
+
+        Unreachable "mirror-failed"; the lists from before, if any (`listed`), can still be used then.
+        """
         wanted = sources.own(components=self._components, suite=self._suite)
         folder = self._state / "sources.d"
         for path in (folder, self._state / "lists/partial", self._state / "cache/archives/partial", self._packages):
@@ -65,6 +68,10 @@ class Apt:
             (folder / name).write_text(text)
         self._run("apt-get", "-qq", "update")
         stamp.touch()
+
+    def listed(self) -> bool:
+        """There are package lists, of whatever age."""
+        return any((self._state / "lists").glob("*Packages*"))
 
     def records(self, names: Iterable[str]) -> dict[str, Record]:
         """Everything there is to know for closing over these names: they, what they depend on, and so on."""
@@ -144,6 +151,7 @@ APT::Architecture "%(arch)s";
 APT::Architectures { "%(arch)s"; };
 APT::Sandbox::User "root";
 APT::Get::List-Cleanup "true";
+APT::Update::Error-Mode "any";
 Acquire::Languages "none";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "srcpkgcache.bin";

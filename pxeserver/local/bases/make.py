@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pxeserver.errors import NotFound, UsageError
+from pxeserver.errors import NotFound, Unreachable, UsageError
 from pxeserver.images import oci
 from pxeserver.images.oci import Descriptor
 from pxeserver.images.progress import Progress
@@ -88,10 +90,15 @@ def build(data: Path, store: Store, wish: Wish, progress: Progress) -> tuple[Mad
     UsageError "lock-arch" or NotFound "lock-image" when `wish.locked` is not for this host or lacks an image.
     """
     recipes = [recipe.load(name) for name in wish.names or recipe.names()]
+    with _alone(data):
+        return _build(data, store, wish, recipes, progress)
+
+
+def _build(data: Path, store: Store, wish: Wish, recipes: Sequence[Recipe], progress: Progress) -> tuple[Made, ...]:
     apt = Apt(data / "cache", wish.components)
     if wish.locked is not None and wish.locked.arch != apt.arch:
         raise UsageError("lock-arch", f"the recorded packages are for {wish.locked.arch}, this host is {apt.arch}")
-    plans = _locked(recipes, wish.locked) if wish.locked else _newest(recipes, apt, refresh=wish.refresh)
+    plans = _locked(recipes, wish.locked) if wish.locked else _newest(recipes, apt, wish.refresh, progress)
     stale = [p for p in plans if _inputs(store, p.recipe, apt.arch) != p.inputs]
     wanted = {p for plan in stale for p in plan.packages if not apt.path(p).is_file()}
     if wanted:
@@ -117,9 +124,22 @@ def build(data: Path, store: Store, wish: Wish, progress: Progress) -> tuple[Mad
     return tuple(made)
 
 
-def _newest(recipes: Iterable[Recipe], apt: Apt, *, refresh: bool) -> list[_Plan]:
-    recipes = list(recipes)
-    apt.refresh(force=refresh)
+@contextlib.contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """One build at a time: apt's lists and the record of packages are shared."""
+    (data / "cache").mkdir(parents=True, exist_ok=True)
+    with (data / "cache/bases.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _newest(recipes: Sequence[Recipe], apt: Apt, refresh: bool, progress: Progress) -> list[_Plan]:
+    try:
+        apt.refresh(force=refresh)
+    except Unreachable as error:
+        if refresh or not apt.listed():
+            raise
+        progress.say(f"going on with the package lists from before: {error.message}")
     names = {r.name: _names(r, apt.arch) for r in recipes}
     records = apt.records({n for pair in names.values() for group in pair for n in group})
     closed: dict[str, tuple[Record, ...]] = {}
