@@ -61,7 +61,7 @@ class Loop:
 
     def __init__(self, netns: str = "") -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self._run, args=(netns,), name="test-loop")
+        self.thread = threading.Thread(target=self._run, args=(netns,), name="test-loop", daemon=True)
         self.thread.start()
 
     def _run(self, netns: str) -> None:

@@ -28,7 +28,7 @@ from servelab import (
 from pxeserver.config import Boot, Config, Dhcp, Server
 from pxeserver.errors import Refused
 from pxeserver.fleet.fleet import open_fleet
-from pxeserver.fleet.values import AssignOrder, BootRecord, MachineEdit
+from pxeserver.fleet.values import AssignOrder, BootRecord, ExplainOrder, MachineEdit
 from pxeserver.model import STAGES, Policy, Result, Stage
 from pxeserver.serve.boot import BootServer, bind
 from pxeserver.wire import dhcp
@@ -51,7 +51,11 @@ class Site:
             (data / "loaders" / name).write_bytes(LOADER)
         self.fleet = open_fleet(self.config)
         self.loop = Loop(wire.server)
-        self.server = self.loop.run(self._start())
+        try:
+            self.server = self.loop.run(self._start())
+        except BaseException:
+            self.loop.stop()
+            raise
 
     async def _start(self) -> BootServer:
         server = BootServer(self.config, open_fleet(self.config), bind(self.config))
@@ -255,6 +259,16 @@ def test_a_new_assignment_counts_until_the_kernel_is_asked_for_and_not_afterward
     # the next power-on gets the new one
     assert machine.get(links(machine.script(file_of(machine.offer("qemu-rom-ipxe1-bios.discover"))))[0]) == "kernel web"
     site.until(lambda: len(site.fleet.boots()) == 2)
+
+
+@pytest.mark.parametrize("name", ["plain-rom-bios.discover", "ovmf-pxe.discover", "qemu-rom-ipxe1-bios.discover"])
+def test_what_explain_shows_is_what_went_over_the_wire(site: Site, name: str) -> None:
+    build(site.data)
+    site.assign("web")
+    offer = site.machine().offer(name)
+    site.boot(lambda boot: True)
+    shown = site.fleet.explain(MAC, ExplainOrder())
+    assert dhcp.parse(bytes.fromhex(shown.payload)) == offer
 
 
 def test_a_loader_that_returns_to_the_firmware_is_named_within_two_cycles(site: Site) -> None:
