@@ -59,6 +59,16 @@ class Built:
 
 def build(request: BuildRequest, store: Store, config: Config, progress: Progress) -> Built:
     """Raises UsageError for faults of the spec and flags, NotFound for base images and files, each with its place."""
+    try:
+        return _built(request, store, config, progress)
+    except OSError as error:
+        where = error.filename or config.data
+        raise PxeServerError(
+            "build-io", f"{where}: {error.strerror or error}", hint=f"df -h {config.data}; nothing half made was kept"
+        ) from None
+
+
+def _built(request: BuildRequest, store: Store, config: Config, progress: Progress) -> Built:
     formats = outputs.checked(request.formats)
     for tag in request.tags:
         checked_tag(tag, request.name)
@@ -77,6 +87,7 @@ def build(request: BuildRequest, store: Store, config: Config, progress: Progres
             made, bases, _options(request, made.cmdline.encode(), earlier, dockerfile=streamed.dockerfile)
         )
         return Built(None, tuple(outputs.write_stream(streamed, whole, request.target)), made.warnings)
+    store.prepare()
     cache = SegmentCache(config.data / "cache" / "segments", store, request.compression)
     ready = None
     while ready is None:

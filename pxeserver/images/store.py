@@ -89,7 +89,8 @@ class Store(Layout):
         self.tmp = root / "tmp"
         self._ready = False
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the store's folders if need be; UsageError "data-not-writable" when that cannot be done."""
         if self._ready:
             return
         try:
@@ -109,7 +110,7 @@ class Store(Layout):
 
     def writer(self) -> BlobWriter:
         """A new blob to write to; use as a context manager."""
-        self._prepare()
+        self.prepare()
         return BlobWriter(self)
 
     def add_blob(self, stream: Readable, *, expect: str = "") -> Blob:
@@ -121,7 +122,7 @@ class Store(Layout):
 
     def adopt(self, path: Path, digest: str) -> None:
         """Move a whole file on the store's own file system into it; the caller has checked that it has this digest."""
-        self._prepare()
+        self.prepare()
         path.chmod(0o644)
         path.rename(self.blob_path(digest))
 
@@ -136,7 +137,7 @@ class Store(Layout):
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock that every change of index.json needs (flock on index.lock)."""
-        self._prepare()
+        self.prepare()
         with (self.root / "index.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import resource
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -407,3 +408,20 @@ def test_a_modules_archive_may_hold_boot_files_of_its_own(lab: Lab) -> None:
     tree = lab.tree(lab.build(SPEC))
     assert "lib/x" in tree
     assert "boot/System.map" not in tree
+
+
+def test_a_write_that_fails_is_said_and_leaves_nothing_half_made(lab: Lab) -> None:
+    """As on a full disk: no file may grow beyond 1 MiB."""
+    lab.bases.image("l/other:1", [file("big", random.Random(1).randbytes(3 << 20))])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(PxeServerError, match="File too large") as caught:
+            lab.build(SPEC)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.slug == "build-io"
+    for folder_ in (lab.config.data / "cache" / "segments", lab.store.tmp):
+        assert [p.name for p in folder_.iterdir() if p.name.startswith("new-")] == []
+    assert Catalogue(lab.store).list() == ()
+    assert lab.build(SPEC).image is not None
