@@ -39,8 +39,9 @@ class Wire:
         decision = decide(request, self.fleet.view(), recent, self.fleet.config, now, load_quirks())
         token = self.recorder.seal(recent, request.mac, decision.image, decision.revision)
         url = answers.boot_url("10.0.0.1", self.fleet.config.http.port, token)
-        reply = answers.answer(packet, request, decision, Arrival("10.0.0.1", 1, port, peer, port), url)
-        self.recorder.answered(request, decision, recent, token, packet.pack(), reply.address, now)
+        arrival = Arrival("10.0.0.1", 1, port, peer, port)
+        reply = answers.answer(packet, request, decision, arrival, url)
+        self.recorder.answered(request, decision, recent, token, packet.pack(), arrival, now)
         return reply
 
 
