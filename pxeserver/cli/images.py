@@ -89,6 +89,7 @@ def _show(details: Details) -> None:
             ("kernel", f"{image.kernel.digest}  {size(image.kernel.size)}"),
             ("initrd", f"{image.initrd.digest}  {size(image.initrd.size)}, unpacked {size(image.initrd.raw_size)}"),
             ("compression", facts.get("compression")),
+            ("SBOM", f"{details.sbom.digest}  {size(details.sbom.size)}" if details.sbom else ""),
             ("manifest", details.manifest),
             ("base images", "\n".join(f"{b['use']}  {b['ref']}  {b['digest']}" for b in facts.get("bases", ()))),
         )

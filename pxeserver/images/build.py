@@ -70,7 +70,7 @@ def build(request: BuildRequest, store: Store, config: Config, progress: Progres
 
 def _built(request: BuildRequest, store: Store, config: Config, progress: Progress) -> Built:
     formats = outputs.checked(request.formats)
-    for tag in request.tags:
+    for tag in ("latest", *request.tags):
         checked_tag(tag, request.name)
     loaded = loader.load(request.specs, strict=request.strict)
     earlier = InputTar(request.input_tar, loaded, strict=request.strict) if request.input_tar else None
@@ -99,7 +99,7 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
         write = FORMS[name].files
         assert write is not None and request.target is not None
         files += write(ready, store, request.target)
-    image = _stored(request, made, bases, ready, cache.label, store)
+    image = _stored(request, made, bases, ready, cache.label, whole.sbom, store)
     return Built(image, tuple(files), made.warnings)
 
 
@@ -172,7 +172,13 @@ def _assembled(
 
 
 def _stored(
-    request: BuildRequest, made: Plan, bases: Mapping[str, BaseImage], ready: Assembled, compression: str, store: Store
+    request: BuildRequest,
+    made: Plan,
+    bases: Mapping[str, BaseImage],
+    ready: Assembled,
+    compression: str,
+    sbom: bytes,
+    store: Store,
 ) -> Image | None:
     """The image in the catalogue; None without a kernel, which is a fault when nothing else was asked for."""
     if ready.kernel is None:
@@ -191,7 +197,8 @@ def _stored(
         "ucode": asdict(ready.ucode) if ready.ucode else None,
     }
     text = b"---\n".join(s.text.encode() if isinstance(s.text, str) else s.text for s in request.specs)
-    return Catalogue(store).add(image, spec_text=text, facts=facts, tags=request.tags)
+    bill = store.add_bytes(sbom) if sbom else None
+    return Catalogue(store).add(image, spec_text=text, sbom=bill, facts=facts, tags=request.tags)
 
 
 def _used(made: Plan, bases: Mapping[str, BaseImage]) -> list[tuple[str, BaseImage]]:

@@ -213,7 +213,9 @@ def checked_tag(text: str, spec: str) -> str:
     name = name if colon else spec
     if not (_NAME.fullmatch(name) and _NAME.fullmatch(tag)):
         raise UsageError(
-            "image-bad-tag", f'"{text}" is no tag', hint="NAME:TAG of letters, digits, dots, dashes and underscores"
+            "image-bad-tag",
+            f'"{name}:{tag}" is no tag',
+            hint="NAME:TAG of letters, digits, dots, dashes and underscores; --name gives an image another name",
         )
     return f"{name}:{tag}"
 

@@ -73,6 +73,7 @@ class Tree:
 
     parts: tuple[Part, ...]
     apk: list[bytes] = field(default_factory=list)
+    sbom: bytes = b""  # the bill of materials that stands in the tree; b"" = none
 
 
 def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
@@ -87,13 +88,14 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
             parts.append(_generated("init", "LINUXKIT.apkinit", lambda: _apk(apk)))
     if options.dockerfile:
         parts.append(_generated("", "", lambda: [text("Dockerfile", _DOCKERFILE)]))
+    bill = _bill(plan, bases, options) if options.sbom else b""
     if options.sbom:
-        parts.append(_generated("", "", lambda: [text(options.sbom, _bill(plan, bases, options))]))
+        parts.append(_generated("", "", lambda: [text(options.sbom, bill)]))
     if not options.strict:
         mark = f"{options.name}\n".encode()
         parts.insert(0, _generated("", "", lambda: [folder(SENTINEL), text(f"{SENTINEL}/begin", mark)]))
         parts.append(_generated("", "", lambda: [text(f"{SENTINEL}/end", mark)]))
-    return Tree(tuple(parts), apk)
+    return Tree(tuple(parts), apk, bill)
 
 
 def _parts(entry: PlanEntry, bases: Mapping[str, BaseImage], options: Options) -> list[Part]:

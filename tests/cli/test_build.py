@@ -142,6 +142,7 @@ def test_a_stream_to_standard_output_is_alone_there(bench: Bench) -> None:
         (["-f", "kernel"], "format-unknown"),
         (["--size", "big"], "bad-size"),
         (["--tag", "a b"], "image-bad-tag"),
+        (["--name", "a b"], "image-bad-tag"),
     ],
 )
 def test_flags_that_do_not_go_together(bench: Bench, args: list[str], slug: str) -> None:

@@ -144,7 +144,13 @@ def test_sboms_are_merged_under_the_folders_of_their_images(lab: Lab) -> None:
         )
     tree = lab.tree(lab.build(SPEC, sbom="usr/sbom.json"))
     assert "usr/sbom.json" not in tree, "its folder is not there, and nothing makes it"
-    document = json.loads(lab.tree(lab.build(SPEC, sbom="sbom.spdx.json"))["sbom.spdx.json"].data)
+    built = lab.build(SPEC, sbom="sbom.spdx.json")
+    raw = lab.tree(built)["sbom.spdx.json"].data
+    assert built.image is not None
+    stored = Catalogue(lab.store).details(built.image).sbom
+    assert stored is not None
+    assert lab.store.read_blob(stored.digest) == raw
+    document = json.loads(raw)
     where = "containers/onboot/000-a/lower"
     assert [f["fileName"] for f in document["files"]] == ["bin/init", f"{where}/bin/tool"]
     assert [p["packageFileName"] for p in document["packages"]] == [".", "lib/q", where, f"{where}/lib/q"]
