@@ -41,10 +41,10 @@ lint: $(STAMP)
 	@$(BIN)/mypy
 
 check: lint ## Lint, types and unit tests (under 2 minutes)
-	@$(BIN)/pytest -m "$(UNIT)"
+	@$(BIN)/pytest -n auto -m "$(UNIT)"
 
-test: deps lint ## Everything: check, servers, browser, end-to-end boots (root; under 45 minutes)
-	@$(ENV_SUDO) $(BIN)/pytest
+test: deps check ## Everything: check, servers, browser, end-to-end boots (root; under 45 minutes)
+	@$(ENV_SUDO) $(BIN)/pytest -m "not ($(UNIT))"
 
 test-all: test fuzz test-fresh ## test, a long fuzz, and both commands in a minimal system
 
