@@ -118,8 +118,13 @@ def _content(item: FileSpec, render: Callable[[str], bytes]) -> bytes | None:
     return None if item.contents is None else item.contents.encode("utf-8", "surrogateescape")
 
 
+def closes(folder: str, mode: int) -> bool:
+    """Whether `mode` keeps others out of a folder that every system reads in."""
+    return _SHARED.fullmatch(folder.partition("/")[0]) is not None and mode & 0o055 != 0o055
+
+
 def _warn_parent(parent: str, mode: int, path: str, index: int, ctx: Context) -> None:
-    if _SHARED.fullmatch(parent.partition("/")[0]) and mode & 0o055 != 0o055:
+    if closes(parent, mode):
         text = f'"{path}" makes the folder /{parent} {mode:04o}: other users cannot look inside'
         ctx.warn(f'{text}; give the file mode: "0644", or the folder its own item before it', index)
 
