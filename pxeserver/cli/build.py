@@ -36,6 +36,7 @@ class Flags:
     format: tuple[str, ...]
     size: str | None
     pull: bool
+    locked: bool
     docker: bool
     arch: str
     decompress_kernel: bool
@@ -74,6 +75,7 @@ class Flags:
 @click.option("--source", help="Where base images come from: registry, docker, oci:DIR.  [default: store, registry]")
 @click.option("--tag", "-t", multiple=True, help="Further tags of the image: TAG or NAME:TAG.")
 @click.option("--pull", is_flag=True, help="Ask the registry even for base images that are here.")
+@click.option("--locked", is_flag=True, help="Refuse base images that are not as SPEC.lock has them.")
 @click.option("--docker", is_flag=True, help="Look for base images in the docker engine first.")
 @click.option("--arch", default=specfiles.host_arch, help="Architecture: amd64, arm64.  [default: this host's]")
 @click.option("--mirror", multiple=True, help="[REGISTRY=]URL of a registry to ask first.  [env: LINUXKIT_MIRROR]")
@@ -102,8 +104,10 @@ def build(context: Context, /, **options: Any) -> None:
     if flags.dry_run:
         _dry_run(specs, flags)
         return
+    from pxeserver.images import locking
     from pxeserver.images.build import BuildRequest
     from pxeserver.images.build import build as run
+    from pxeserver.images.locking import LockedSource
     from pxeserver.images.outputs import Target
     from pxeserver.images.sources import open_source
     from pxeserver.images.store import Store
@@ -123,6 +127,8 @@ def build(context: Context, /, **options: Any) -> None:
             cert_file=flags.cert_file,
             progress=progress,
         )
+        if flags.locked:
+            source = LockedSource(source, locking.of(specs))
         request = BuildRequest(
             specs=specs,
             name=name,
@@ -158,6 +164,8 @@ def _check(flags: Flags) -> None:
                 raise UsageError("output-conflict", f"--o cannot be given for {name}, which is no stream")
     if flags.input_tar is not None and flags.pull:
         raise UsageError("output-conflict", "cannot use --input-tar and --pull together")
+    if flags.input_tar is not None and flags.locked:
+        raise UsageError("output-conflict", "--locked cannot vouch for what --input-tar takes over")
     if flags.input_tar is not None and flags.input_tar == flags.o:
         raise UsageError("output-conflict", "--input-tar and --o must be different files")
     if flags.size is not None and not re.fullmatch(r"[0-9]+[MG]?", flags.size):

@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Boot an image in a local QEMU"),
     "serve": ("serve", "serve", "Answer machines: proxyDHCP, TFTP, boot HTTP, pages and API"),
     "show": ("show", "show", "Show one machine: profile, assignment, timeline"),
-    "specs": ("specs", "specs", "List, show and check specs"),
+    "specs": ("specs", "specs", "List, show, check, lint and lock specs"),
     "unassign": ("assign", "unassign", "Take a machine's assignment away"),
 }
 

@@ -21,6 +21,7 @@ from pxeserver.images.layout import missing_platform
 from pxeserver.images.oci import Descriptor
 from pxeserver.images.progress import Progress
 from pxeserver.images.store import Store
+from pxeserver.linuxkit.lockfile import Pin
 from pxeserver.model import Blob
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class EngineSource:
             size = int(found.attrs.get("Size") or 0)
             manifest = self._saved(engine.api.get_image(ident), ident, arch, size, ref)
         return base_image(self._store, ref, manifest)
+
+    def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
+        """An engine does not keep the digests of registries: this is the one of the image as it was saved."""
+        return self.base(ref, arch, pull).digest
 
     def _docker(self) -> DockerClient:
         if self._client is None:

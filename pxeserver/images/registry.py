@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pxeserver.errors import NotFound, PxeServerError, Refused, Unreachable, UsageError
 from pxeserver.images import layout, oci
@@ -22,6 +22,9 @@ from pxeserver.images.progress import Progress
 from pxeserver.images.registryhttp import Endpoint, Http, Unanswered, endpoints
 from pxeserver.images.store import Store
 from pxeserver.linuxkit import reference
+from pxeserver.linuxkit.lockfile import Pin
+
+T = TypeVar("T")
 
 _ACCEPT = ", ".join((oci.INDEX, oci.MANIFEST, oci.DOCKER_LIST, oci.DOCKER_MANIFEST))
 _MANIFEST_LIMIT = 4 << 20  # bytes; the distribution specification lets registries refuse larger ones
@@ -52,6 +55,31 @@ class RegistrySource:
 
     def base(self, ref: str, arch: str, pull: bool = False, also: Sequence[str] | None = None) -> BaseImage:
         """See `sources.Source`; `ref` is written to the store under its own spelling, as LinuxKit's cache has it."""
+        return self._anywhere(ref, lambda endpoint, name, wanted: self._from(endpoint, name, wanted, ref, arch, also))
+
+    def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
+        """See `sources.Source`; only the manifest is fetched."""
+        top = self._anywhere(ref, lambda endpoint, name, wanted: self._manifest(endpoint, name, wanted, ref))
+        if top.media_type in oci.INDEXES:
+            layout.choose(self._store.read_json(top.digest), ref, arch)
+        return top.digest
+
+    def fetch(self, ref: str) -> Descriptor:
+        """The manifest that `ref` names, of whatever kind, with all its blobs in the store, and without a name there.
+
+        NotFound "base-not-found" when there is none.
+        """
+
+        def one(endpoint: Endpoint, repository: str, wanted: str) -> Descriptor:
+            top = self._manifest(endpoint, repository, wanted, ref)
+            if top.media_type not in oci.INDEXES:
+                self._fetch_all(endpoint, repository, self._store.blobs_of(top))
+            return top
+
+        return self._anywhere(ref, one)
+
+    def _anywhere(self, ref: str, ask: Callable[[Endpoint, str, str], T]) -> T:
+        """`ask(endpoint, repository, tag or digest)` of the mirrors, then of the registry itself."""
         name = reference.parse(ref)
         repository, wanted = name.path, name.digest or name.tag or "latest"
         if wanted.startswith("sha512:"):
@@ -59,7 +87,7 @@ class RegistrySource:
         failures: list[PxeServerError] = []
         for endpoint in endpoints(name.domain, self._mirrors):
             try:
-                return self._from(endpoint, repository, wanted, ref, arch, also)
+                return ask(endpoint, repository, wanted)
             except (NotFound, Refused, Unreachable) as error:
                 if error.slug == "image-platform":
                     raise

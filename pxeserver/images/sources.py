@@ -6,10 +6,10 @@ missing into a store first, so that building is the same for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pxeserver.config import Config
 from pxeserver.errors import NotFound, Unreachable, UsageError, did_you_mean
@@ -18,7 +18,9 @@ from pxeserver.images.layers import BaseImage, base_image
 from pxeserver.images.layout import Layout, for_platforms
 from pxeserver.images.progress import Progress, Silent
 from pxeserver.images.store import Store
+from pxeserver.linuxkit.lockfile import Pin
 
+T = TypeVar("T")
 Platforms = Sequence[str] | None
 KINDS = ("registry", "docker", "oci:DIR")
 
@@ -35,6 +37,9 @@ class Source(Protocol):
         `pull`: what a registry says now counts, not what was fetched before. Raises NotFound "base-not-found" or
         "image-platform", Unreachable "registry-unreachable" or "docker-unreachable".
         """
+
+    def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
+        """The digest that says today what `ref` is: of the index where there is one. Raises what `base` does."""
 
     def names(self) -> Iterable[str]:
         """The references that this source is known to have, for finding the nearest one."""
@@ -53,6 +58,14 @@ class LayoutSource:
             raise not_found(ref, self)
         return found
 
+    def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
+        """By architecture where several images share the name without an index."""
+        found = self.base(ref, arch)
+        if found.index is not None:
+            return found.index.digest
+        single = {e.platform["architecture"]: e.digest for e in self.layout.named(ref) if "architecture" in e.platform}
+        return single if len(single) > 1 else found.digest
+
     def names(self) -> Iterable[str]:
         return {e.ref for e in self.layout.index() if e.ref and not e.artifact_type}
 
@@ -68,15 +81,22 @@ class Chain:
         return ", ".join(s.name for s in self.sources)
 
     def base(self, ref: str, arch: str, pull: bool = False, also: Platforms = None) -> BaseImage:
+        return self._first(ref, pull, lambda source, again: source.base(ref, arch, again, also))
+
+    def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
+        return self._first(ref, pull, lambda source, again: source.pin(ref, arch, again))
+
+    def _first(self, ref: str, pull: bool, ask: Callable[[Source, bool], T]) -> T:
+        """`ask(source, pull)` of the first source that has `ref`."""
         for source in self.sources[:-1]:
             if pull:
                 break  # the last one is the registry, and the only one that can be newer
             try:
-                return source.base(ref, arch, also=also)
+                return ask(source, False)
             except NotFound:
                 continue
         try:
-            return self.sources[-1].base(ref, arch, pull, also)
+            return ask(self.sources[-1], pull)
         except NotFound as error:
             if error.slug != "base-not-found":
                 raise
