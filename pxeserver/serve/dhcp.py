@@ -168,7 +168,7 @@ class DhcpServer:
             return
         if self._send(channel, arrived, reply, relay):
             self.counts["answered"] += 1
-            recorder.answered(request, decision, recent, token, arrived.data, reply.address, now)
+            recorder.answered(request, decision, recent, token, arrived.data, arrival, now)
         else:
             self.counts["unsent"] += 1
             self._once("unsent", f"the answer to {request.mac} could not be sent to {reply.address}")

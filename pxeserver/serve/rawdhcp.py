@@ -10,13 +10,12 @@ import socket
 import struct
 
 from pxeserver.serve.udp import RECEIVE_BUFFER, SO_RCVBUFFORCE, Datagram
+from pxeserver.wire import ip
 
 _ETH_P_IP = 0x0800
 _OUTGOING = 4  # PACKET_OUTGOING
 _SO_ATTACH_FILTER = 26
 _BROADCAST = "255.255.255.255"
-_IP = struct.Struct("!BBHHHBBH4s4s")
-_UDP = struct.Struct("!HHHH")
 
 
 def _filter(port: int) -> list[tuple[int, int, int, int]]:
@@ -32,40 +31,6 @@ def _filter(port: int) -> list[tuple[int, int, int, int]]:
         (0x06, 0, 0, 0xFFFF),
         (0x06, 0, 0, 0),
     ]
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
-    data += b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def pack(payload: bytes, source: tuple[str, int], target: tuple[str, int]) -> bytes:
-    """An IPv4 packet with one UDP datagram."""
-    src, dst = socket.inet_aton(source[0]), socket.inet_aton(target[0])
-    length = _UDP.size + len(payload)
-    udp = _UDP.pack(source[1], target[1], length, 0) + payload
-    check = checksum(src + dst + struct.pack("!BBH", 0, socket.IPPROTO_UDP, length) + udp) or 0xFFFF
-    udp = udp[:6] + check.to_bytes(2, "big") + udp[8:]
-    header = _IP.pack(0x45, 0, _IP.size + length, 0, 0, 64, socket.IPPROTO_UDP, 0, src, dst)
-    return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + udp
-
-
-def unpack(raw: bytes) -> tuple[bytes, tuple[str, int], str] | None:
-    """(payload, source, destination address) of an IPv4 packet with a whole UDP datagram, else None."""
-    if len(raw) < _IP.size or raw[0] >> 4 != 4:
-        return None
-    start = (raw[0] & 15) * 4
-    if start < _IP.size or len(raw) < start + _UDP.size:
-        return None
-    port, _, length, _ = _UDP.unpack_from(raw, start)
-    if length < _UDP.size or start + length > len(raw):
-        return None
-    address = socket.inet_ntoa(raw[12:16]), port
-    return raw[start + _UDP.size : start + length], address, socket.inet_ntoa(raw[16:20])
 
 
 class RawChannel:
@@ -89,10 +54,10 @@ class RawChannel:
                 raw, (name, _, kind, hardware, sender) = self.sock.recvfrom(4096)
             except OSError:
                 return None
-            found = unpack(raw)
+            found = ip.unpack(raw)
             if kind == _OUTGOING or found is None:
                 continue
-            payload, peer, target = found
+            payload, peer, (target, _) = found
             relay = socket.inet_ntoa(payload[24:28]) if len(payload) >= 28 else "0.0.0.0"
             for address in {peer[0], relay} - {"0.0.0.0"}:
                 self._remember(address, (name, hardware, sender))
@@ -112,7 +77,7 @@ class RawChannel:
         known = self._senders.get(peer[0]) if peer[0] != _BROADCAST else None
         try:
             name, hardware, station = known or (socket.if_indextoname(ifindex), 1, b"\xff" * 6)
-            packet = pack(data, (own, self.port), peer)
+            packet = ip.pack(data, (own, self.port), peer)
             self.sock.sendto(packet, (name, _ETH_P_IP, 0, hardware, station))
         except OSError:
             return False

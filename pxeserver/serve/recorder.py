@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeVar
 
 from pxeserver.boot import token as tokens
+from pxeserver.boot.answer import Arrival
 from pxeserver.boot.decide import BootRequest, Decision
 from pxeserver.boot.token import Token
 from pxeserver.config import Config
@@ -128,7 +129,14 @@ class Recorder:
     # --- DHCP ---
 
     def answered(
-        self, request: BootRequest, decision: Decision, recent: Recent, token: str, raw: bytes, peer: str, now: float
+        self,
+        request: BootRequest,
+        decision: Decision,
+        recent: Recent,
+        token: str,
+        raw: bytes,
+        arrival: Arrival,
+        now: float,
     ) -> None:
         """An answer went out; `recent` is what `before` gave, `raw` the client's packet."""
         discover = request.message == dhcp.DISCOVER
@@ -148,9 +156,10 @@ class Recorder:
             "uuid": request.uuid,
             "arch": request.arch.goarch,
             "packet": raw.hex(),
+            "own_ip": arrival.own_ip,
         }
         text = f"{decision.loader or 'script'} to {request.firmware}"
-        self._event(now, recent.boot, request.mac, "offer", Stage.OFFER, peer, text=text, data=data)
+        self._event(now, recent.boot, request.mac, "offer", Stage.OFFER, arrival.peer_ip, text=text, data=data)
 
     def ignored(self, request: BootRequest, decision: Decision, now: float) -> None:
         """A machine that our policy leaves alone is still seen, once per silence."""
@@ -223,9 +232,18 @@ class Recorder:
         return recent
 
     def script(
-        self, token: Token, action: str, peer: str, now: float, *, text: str = "", data: Mapping[str, str] | None = None
+        self,
+        token: Token,
+        action: str,
+        peer: str,
+        now: float,
+        *,
+        size: int = 0,
+        text: str = "",
+        data: Mapping[str, str] | None = None,
     ) -> None:
-        """A script was given; `action` is entry or what the profile says. Repeats of waiting are thinned out."""
+        """A script of `size` bytes was given; `action` is entry or what the profile says. Repeats of waiting are
+        thinned out."""
         self.addressed(token.mac, peer)
         trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now)
         if trail is not None:
@@ -239,7 +257,7 @@ class Recorder:
         more = {**(data or {}), "action": action}
         if action == "local":
             more["result"] = Result.LOCAL.value
-        self._event(now, token.boot, token.mac, "script", Stage.SCRIPT, peer, text=text, data=more)
+        self._event(now, token.boot, token.mac, "script", Stage.SCRIPT, peer, size, text=text, data=more)
 
     def reported(self, token: Token, stage: Stage, peer: str, now: float, data: Mapping[str, str], text: str) -> None:
         """The booted system says how far it is."""

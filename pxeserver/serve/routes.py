@@ -125,7 +125,8 @@ class BootRoutes:
             action, problem = "refuse", str(error)
             text = script.failure(error, context, machine)
         data = {**told.data, "image": image, "revision": str(revision) if image else ""}
-        self._recorder.script(token, action, request.peer, now, text=problem, data=data)
+        size = len(text.encode())
+        self._recorder.script(token, action, request.peer, now, size=size, text=problem, data=data)
         return _script_response(text)
 
     def _entry(self, request: Request, sealed: str, token: Token | None) -> Response:
@@ -142,7 +143,8 @@ class BootRoutes:
             action, problem = "refuse", str(error)
             text = script.failure(error, context)
         if token is not None:
-            self._recorder.script(token, action, request.peer, self._clock(), text=problem)
+            size = len(text.encode())
+            self._recorder.script(token, action, request.peer, self._clock(), size=size, text=problem)
         return _script_response(text)
 
     # --- files ---

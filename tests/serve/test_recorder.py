@@ -9,6 +9,7 @@ import pytest
 from servelab import captured
 
 from pxeserver.boot import token as tokens
+from pxeserver.boot.answer import Arrival
 from pxeserver.boot.decide import BootRequest, Decision, request_of
 from pxeserver.boot.token import Token
 from pxeserver.config import Boot, Config
@@ -44,7 +45,7 @@ class Book:
             decision = Decision("answer", (), "script", "binl")
         recent = self.recorder.before(request, now)
         sealed = self.recorder.seal(recent, mac, DIGEST, 3)
-        self.recorder.answered(request, decision, recent, sealed, packet.pack(), PEER, now)
+        self.recorder.answered(request, decision, recent, sealed, packet.pack(), Arrival("10.77.0.1", 2, 67, PEER), now)
         after = self.recorder.recent(mac)
         assert after is not None
         return after
