@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import secrets
 import socket
-import struct
 import time
 from dataclasses import dataclass
 
 from pxeserver.errors import Refused
-from pxeserver.wire import dhcp
+from pxeserver.wire import dhcp, ip
 from pxeserver.wire.reader import WireError
 
-_ETH_P_IP, _UDP = 0x0800, 17
+_ETH_P_IP = 0x0800
 _EVERYONE = b"\xff" * 6
 # an x86-64 UEFI client: what servers that offer boot files look for (RFC 4578)
 _CLASS = b"PXEClient:Arch:00007:UNDI:003000"
@@ -70,7 +69,10 @@ def ask(interface: str, seconds: float = 3.0) -> tuple[Offer, ...]:
     found = []
     with sock:
         sock.bind((interface, _ETH_P_IP))
-        sock.sendto(_datagram(discover(xid, mac).pack()), (interface, _ETH_P_IP, 0, 0, _EVERYONE))
+        sock.sendto(
+            ip.pack(discover(xid, mac).pack(), ("0.0.0.0", 68), ("255.255.255.255", 67)),
+            (interface, _ETH_P_IP, 0, 0, _EVERYONE),
+        )
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             sock.settimeout(left)
@@ -84,24 +86,12 @@ def ask(interface: str, seconds: float = 3.0) -> tuple[Offer, ...]:
     return tuple(found)
 
 
-def _datagram(payload: bytes) -> bytes:
-    """IP and UDP around a DHCP payload, from 0.0.0.0:68 to 255.255.255.255:67; no UDP checksum (RFC 768 allows 0)."""
-    udp = struct.pack("!HHHH", 68, 67, 8 + len(payload), 0) + payload
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, _UDP, 0, bytes(4), b"\xff" * 4)
-    total = sum(struct.unpack("!10H", head))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return head[:10] + struct.pack("!H", ~total & 0xFFFF) + head[12:] + udp
-
-
 def _reply(raw: bytes) -> dhcp.Packet | None:
     """The DHCP packet inside an IP packet to port 68; None for any other."""
-    start = (raw[0] & 15) * 4 if raw else 0
-    if len(raw) < start + 8 or start < 20 or raw[0] >> 4 != 4 or raw[9] != _UDP:
-        return None
-    if int.from_bytes(raw[start + 2 : start + 4], "big") != 68:
+    found = ip.unpack(raw)
+    if found is None or found[2][1] != 68:
         return None
     try:
-        return dhcp.parse(raw[start + 8 :])
+        return dhcp.parse(found[0])
     except WireError:
         return None
