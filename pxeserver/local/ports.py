@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pxeserver.errors import Refused
 
@@ -38,10 +38,21 @@ def holder_of(protocol: str, port: int, proc: Path = Path("/proc")) -> str:
         try:
             links = {str(fd.readlink()) for fd in (folder / "fd").iterdir()}
             if links & inodes:
-                return f"{(folder / 'comm').read_text().strip()} (pid {folder.name})"
+                return f"{_program(folder)} (pid {folder.name})"
         except OSError:  # gone meanwhile, or another user's
             continue
     return ""
+
+
+def _program(folder: Path) -> str:
+    """What a process runs; for a Python program its own name, not the interpreter's."""
+    comm = (folder / "comm").read_text().strip()
+    words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[1:]
+    if not comm.startswith("python"):
+        return comm
+    if words[:1] == ["-m"]:
+        words = words[1:]
+    return PurePath(words[0]).name if words and words[0] else comm
 
 
 def _inodes(protocol: str, port: int, proc: Path) -> set[str]:

@@ -58,6 +58,7 @@ class Site:
     """A running site. `started` are the machines that have power."""
 
     lab: netlab.Lab
+    data: Path
     fleet: Fleet
     config_file: Path
     server: subprocess.Popen[bytes]
@@ -132,7 +133,7 @@ def opened_site(built: Path, folder: Path) -> Iterator[Site]:
         lab = stack.enter_context(netlab.Lab(folder / "lab"))
         server = demo.serve(lab, config_file, config)
         power = stack.enter_context(contextlib.ExitStack())
-        yield Site(lab, fleet, config_file, server, power)
+        yield Site(lab, data, fleet, config_file, server, power)
 
 
 @pytest.fixture(scope="session")
