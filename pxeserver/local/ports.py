@@ -36,12 +36,19 @@ def holder_of(protocol: str, port: int, proc: Path = Path("/proc")) -> str:
         if not folder.name.isdigit():
             continue
         try:
-            links = {str(fd.readlink()) for fd in (folder / "fd").iterdir()}
-            if links & inodes:
+            if any(_link(fd) in inodes for fd in (folder / "fd").iterdir()):
                 return f"{_program(folder)} (pid {folder.name})"
         except OSError:  # gone meanwhile, or another user's
             continue
     return ""
+
+
+def _link(fd: Path) -> str:
+    """Where a descriptor leads; "" when it was closed meanwhile."""
+    try:
+        return str(fd.readlink())
+    except OSError:
+        return ""
 
 
 def _program(folder: Path) -> str:

@@ -52,7 +52,7 @@ def isc(config: Config, address: str) -> str:
     lines = ["# ISC dhcpd", "option arch code 93 = unsigned integer 16;", f"next-server {address};"]
     lines += ['if exists user-class and option user-class = "iPXE" {', f'  filename "{_script(config, address)}";']
     for code, loader in _loaders(config):
-        lines += [f"}} elsif option arch = {code} {{", f'  filename "{loader}";']
+        lines += [f"}} elsif option arch = {code >> 8:02x}:{code & 255:02x} {{", f'  filename "{loader}";']
     return "\n".join([*lines, "}"]) + "\n"
 
 

@@ -124,7 +124,12 @@ class DhcpServer:
                 self.counts["malformed"] += 1
                 continue
             if packet.op == dhcp.BOOTREQUEST:
-                self._packet(channel, arrived, packet)
+                try:
+                    self._packet(channel, arrived, packet)
+                except Exception:  # a fault of ours: it must not cost the packets behind this one
+                    self.counts["failed"] += 1
+                    if self.counts["failed"] == 1:
+                        log.exception("no answer to %s", arrived.data.hex())
 
     def _packet(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet) -> None:
         now = self._clock()

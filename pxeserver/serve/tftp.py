@@ -76,10 +76,15 @@ class TftpServer:
             except WireError:
                 self.counts["malformed"] += 1
                 continue
-            if isinstance(message, tftp.Request):
-                self._request(sock, arrived, message)
-            else:
+            if not isinstance(message, tftp.Request):
                 self.counts["stray"] += 1
+                continue
+            try:
+                self._request(sock, arrived, message)
+            except Exception:  # a fault of ours: it must not cost the requests behind this one
+                self.counts["failed"] += 1
+                if self.counts["failed"] == 1:
+                    log.exception("no answer to %r", arrived.data)
 
     def _request(self, sock: socket.socket, arrived: udp.Datagram, request: tftp.Request) -> None:
         self.counts["requests"] += 1
