@@ -24,10 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker("e2e")
-        if "wire" in getattr(item, "fixturenames", ()):  # network namespaces: root
-            item.add_marker("server")
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(1200))
+        if "wire" in getattr(item, "fixturenames", ()):  # network namespaces: root
+            item.add_marker("server")
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
 
 
