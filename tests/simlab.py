@@ -84,6 +84,7 @@ class Proxy:
     )
     no: frozenset[str] = frozenset()
     vendor: bytes = b""  # option 43
+    vendor_arch: int | None = None  # ... to this architecture only
     opt66: bool = False
     opt67: bool = False
     sname: bool = False
@@ -125,7 +126,7 @@ class Proxy:
             options.append((60, vendor_class.split(b":")[0]))
         if "97" not in self.no and packet.option(97):
             options.append((97, packet.option(97) or b""))
-        if self.vendor:
+        if self.vendor and self.vendor_arch in (None, int.from_bytes(packet.option(93) or b"", "big")):
             options.append((43, self.vendor))
         if self.opt66 and not hide:
             options.append((66, self.own.encode()))
