@@ -44,6 +44,7 @@ def add(conn: Connection, edit: MachineEdit, now: float, config: Config) -> Mach
             insert(MachineRecord).values(known=True, created=now, seen=0.0).returning(MachineRecord.id)
         ).scalar_one()
         conn.execute(insert(MacRecord).values(mac=first, machine=owner, position=0))
+        rows.move(conn)
     machine, _ = change(conn, owner, edit, config)
     return machine
 

@@ -24,6 +24,12 @@ def test_a_machine_is_added_and_says_how_to_undo_it(fleet: Fleet) -> None:
     assert machine.labels == {"rack": "r1"}
 
 
+def test_a_machine_without_a_name_is_in_the_view_at_once(fleet: Fleet) -> None:
+    assert fleet.view().machine(MAC) is None
+    fleet.add_machine(MachineEdit(macs=(MAC,)))
+    assert fleet.view().machine(MAC) is not None
+
+
 def test_an_unknown_machine_becomes_the_added_one(fleet: Fleet) -> None:
     fleet.record([stage(Stage.OFFER, data={"arch": "amd64", "memory": "512"})])
     (row,) = fleet.machines(known=False)
