@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -102,3 +103,16 @@ def test_keys_are_named_by_what_they_begin_with(tmp_path: Path) -> None:
         blob = base64.b64encode(len(name).to_bytes(4, "big") + name.encode() + b"\0\0\0\3\1\0\1rest").decode()
         assert shell("-c", f"{kind}\nkind {blob}").stdout == name + "\n"
     assert shell("-c", f"{kind}\nkind AAAAB3NzaC1kc3MAAA").returncode == 1
+
+
+def test_every_image_and_what_it_reads_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/bases.md").read_text()
+    rows = "\n".join(line.partition("|")[2].partition("|")[0] for line in text.splitlines() if line.startswith("|"))
+    assert [name for name in NAMES if f"`{name}`" not in rows] == []
+    scripts = "\n".join(script.read_text() for script in SCRIPTS)
+    read = set(re.findall(r"cmdline ([a-zA-Z_.]+)", scripts))
+    assert read == {
+        "BOOTIF", "console", "pxeserver.ssh_key", "pxeserver.url",
+        "linuxkit.runc_console", "linuxkit.runc_debug", "linuxkit.unified_cgroup_hierarchy",
+    }  # fmt: skip
+    assert [key for key in read if f"`{key}=" not in text] == []
