@@ -74,7 +74,7 @@ class BootServer:
         self._writer = Writer(lambda events: self._fleet.record(events))
         self.recorder = Recorder(fleet.secret(), config, self._emit)
         self.dhcp = DhcpServer(self.site, self.recorder, clock)
-        self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self._serves_tftp)
+        self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self.site.serves)
         self.http = Front(BootRoutes(self.site, self.recorder, self.health, clock))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         self._follower: asyncio.Task[None] | None = None
@@ -176,11 +176,6 @@ class BootServer:
             log.warning("interfaces cannot be read: %s", error)
 
     # --- TFTP ---
-
-    def _serves_tftp(self, ifindex: int) -> bool:
-        """The host itself may ask too: `doctor` does."""
-        interface = self.site.interfaces.get(ifindex)
-        return self.site.serves(ifindex) or (interface is not None and interface.loopback)
 
     def _resolve(self, path: str, arrived: udp.Datagram) -> bytes | Path | None:
         if is_autoexec(path):

@@ -7,6 +7,7 @@ heard: its address, and that a booted system shows up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -14,11 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from pxeserver import config as configuration
 from pxeserver.boot.answer import NOWHERE, Arrival, Reply, answer, boot_url
 from pxeserver.boot.decide import BootRequest, decide, request_of
 from pxeserver.boot.request import mac_of
 from pxeserver.config import Config
-from pxeserver.errors import Refused
+from pxeserver.errors import PxeServerError, Refused
 from pxeserver.serve import udp
 from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Recorder
@@ -28,6 +30,7 @@ from pxeserver.wire.reader import WireError
 
 log = logging.getLogger("pxeserver.dhcp")
 
+LOOPBACK = "lo"
 _DRAIN = 64  # packets per turn of the loop
 _REQUESTED_IP = 50
 _SEEN = frozenset({"policy-ignore", "policy-local", "no-loader"})  # worth a note: this machine wanted something
@@ -61,28 +64,34 @@ def open_channels(configured: Config) -> list[Channel]:
     """The listeners that the configuration asks for; one per named interface, so that other interfaces stay free.
 
     Raises Refused("port-taken") and the like. In raw mode only port 67 is left to its holder, unless 4011 is taken too.
+    The loopback, where `selftest` poses as a relay, is listened to as well unless somebody has it.
     """
     config = configured.dhcp
     if config.mode == "off":
         return []
+    named = configured.server.interfaces
     channels: list[Channel] = []
     try:
-        for device in configured.server.interfaces or ("",):
-            for port in (config.port, config.pxe_port):
-                if config.mode == "raw" and port == config.port:
-                    channels.append(RawChannel(port, device))
-                    continue
-                try:
-                    channels.append(UdpChannel(port, device))
-                except Refused:
-                    if config.mode != "raw":
-                        raise
-                    channels.append(RawChannel(port, device))
+        for device in named or ("",):
+            channels += [_channel(config, port, device) for port in (config.port, config.pxe_port)]
     except BaseException:
         for channel in channels:
             channel.sock.close()
         raise
+    if named and LOOPBACK not in named:
+        for port in (config.port, config.pxe_port):
+            with contextlib.suppress(PxeServerError):
+                channels.append(_channel(config, port, LOOPBACK))
     return channels
+
+
+def _channel(config: configuration.Dhcp, port: int, device: str) -> Channel:
+    if config.mode != "raw":
+        return UdpChannel(port, device)
+    if port != config.port:
+        with contextlib.suppress(Refused):
+            return UdpChannel(port, device)
+    return RawChannel(port, device)
 
 
 class DhcpServer:
@@ -115,7 +124,7 @@ class DhcpServer:
             if arrived is None:
                 return
             self.counts["received"] += 1
-            if not self._site.serves(arrived.ifindex):
+            if not self._site.serves(arrived.ifindex, arrived.peer[0]):
                 self.counts["other-interface"] += 1
                 continue
             try:

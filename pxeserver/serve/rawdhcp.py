@@ -16,6 +16,7 @@ _ETH_P_IP = 0x0800
 _OUTGOING = 4  # PACKET_OUTGOING
 _SO_ATTACH_FILTER = 26
 _BROADCAST = "255.255.255.255"
+_ARPHRD_LOOPBACK = 772
 
 
 def _filter(port: int) -> list[tuple[int, int, int, int]]:
@@ -77,8 +78,18 @@ class RawChannel:
         known = self._senders.get(peer[0]) if peer[0] != _BROADCAST else None
         try:
             name, hardware, station = known or (socket.if_indextoname(ifindex), 1, b"\xff" * 6)
+            if hardware == _ARPHRD_LOOPBACK:
+                return _say_on_loopback(data, peer, own)
             packet = ip.pack(data, (own, self.port), peer)
             self.sock.sendto(packet, (name, _ETH_P_IP, 0, hardware, station))
         except OSError:
             return False
         return True
+
+
+def _say_on_loopback(data: bytes, peer: tuple[str, int], own: str) -> bool:
+    """There the kernel takes no packet that it has not made itself; the port that it comes from is any."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((own, 0))
+        sock.sendto(data, peer)
+    return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pxeserver.boot.answer import NOWHERE
 from pxeserver.boot.quirks import Quirks
 from pxeserver.config import Config
 from pxeserver.local.interfaces import Interface, own_address, serving
@@ -34,10 +35,17 @@ class Site:
         initrds = {image.initrd.digest: "initrd" for image in view.images.values()}
         self.blobs = {**kernels, **initrds}  # type: ignore[dict-item]
 
-    def serves(self, ifindex: int) -> bool:
-        """True for an interface that we answer on."""
+    def serves(self, ifindex: int, peer: str = "") -> bool:
+        """True for an interface that we answer on, and on the loopback for `doctor` and `selftest`.
+
+        There nobody is without an address (`peer` 0.0.0.0): a broadcast would reach no machine.
+        """
         interface = self.interfaces.get(ifindex)
-        return interface is not None and bool(serving({ifindex: interface}, self.config.server.interfaces))
+        if interface is None:
+            return False
+        if interface.loopback and peer != NOWHERE:
+            return True
+        return bool(serving({ifindex: interface}, self.config.server.interfaces))
 
     def source(self, ifindex: int, asked: str = "", relay: str = "") -> str:
         """The address of ours to answer from, for what came in by this interface; "" if there is none."""

@@ -99,7 +99,7 @@ class Relay:
         if packet.giaddr != self.own or packet.option(dhcp.OPT_RELAY) != self._circuit:
             return
         rest = tuple(option for option in packet.options if option[0] != dhcp.OPT_RELAY)
-        self._heard(replace(packet, options=rest).pack(), peer)
+        self._heard(replace(packet, options=rest).pack(), (peer[0], 67))
 
 
 def _send(sock: socket.socket, payload: bytes, to: Peer) -> None:

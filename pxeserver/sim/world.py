@@ -198,5 +198,13 @@ class World:
                 found = {name.lower(): value for name, value in answer.headers.items()}
                 return Fetched(answer.status_code, found, size, digest.hexdigest(), bytes(kept))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            text = str(error) or type(error).__name__
+            text = _plain(error)
             return Fetched(0, size=size, why=f"{text} after {size} bytes" if size else text)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return "no connection"
+    if isinstance(error, httpx.TimeoutException):
+        return f"nothing for {HTTP_TIMEOUT:g} s"
+    return str(error) or type(error).__name__
