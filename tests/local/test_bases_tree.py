@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pxeserver.errors import PxeServerError
-from pxeserver.images.entry import text
-from pxeserver.local.bases import elf, tree
+from pxeserver.images.entry import symlink, text
+from pxeserver.local.bases import elf, make, tree
 from pxeserver.local.bases.apt import host_arch
 from pxeserver.local.bases.deb import Unpacked, merged, unpack
 from pxeserver.local.bases.recipe import Recipe
@@ -197,3 +197,13 @@ def test_damaged_elf_files_raise_nothing_but_value_errors(
         elf.needs(file)
     except ValueError:
         pass
+
+
+def test_the_way_of_writing_is_what_the_layout_number_says() -> None:
+    """Base images made before would not be made anew: whoever changes these bytes raises make.LAYOUT as well."""
+    one = Tree()
+    one.put(text("a" * 90 + "/" + "b" * 30, b"long name", 0o755))
+    one.put(symlink("bin/sh", "busybox"))
+    out = io.BytesIO()
+    tree.write(one.ordered(), out)
+    assert (make.LAYOUT, hashlib.sha256(out.getvalue()).hexdigest()[:16]) == (1, "5cafbf865f954f4b")
