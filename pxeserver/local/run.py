@@ -94,7 +94,7 @@ def run(image: qemu.Kernel, hardware: qemu.Hardware, publish: tuple[Publish, ...
 
     The terminal is the serial console (Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor).
     """
-    netlab.need_tools(qemu.TOOLS)
+    netlab.need_tools(qemu.TOOLS | {"setpriv": "util-linux"})
     if not hardware.accel:
         works = kvm_works(image.kernel)
         if not works:
@@ -109,4 +109,5 @@ def run(image: qemu.Kernel, hardware: qemu.Hardware, publish: tuple[Publish, ...
             folder=Path(temporary),
             kernel=image,
         )
-        return subprocess.run(argv, check=False).returncode
+        # should we be killed, the machine goes too
+        return subprocess.run(["setpriv", "--pdeathsig", "TERM", *argv], check=False).returncode
