@@ -27,8 +27,10 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "pin": ("pin", "pin", "Override the offer style or the loader of a machine"),
     "render": ("render", "render", "Show a machine's script or command line and where each part came from"),
     "run": ("run", "run", "Boot an image in a local QEMU"),
+    "selftest": ("selftest", "selftest", "Boot every kind of firmware, simulated, from the running server"),
     "serve": ("serve", "serve", "Answer machines: proxyDHCP, TFTP, boot HTTP, pages and API"),
     "show": ("show", "show", "Show one machine: profile, assignment, timeline"),
+    "simulate": ("simulate", "simulate", "Boot a machine that is not there, step by step"),
     "specs": ("specs", "specs", "List, show, check, lint and lock specs"),
     "unassign": ("assign", "unassign", "Take a machine's assignment away"),
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pxeserver.errors import NotFound, did_you_mean
 from pxeserver.sim.rules import Edk2, Http, Ipxe, Pi, Rules, Uboot
 
 _EDK2_ASKS = bytes.fromhex("0102030405060c0d0f111216171c28292a2b3233363a3b3c4243618081828384858687")
@@ -236,11 +235,3 @@ _ALL = (
 FIRMWARE = {firmware.name: firmware for firmware in _ALL}
 # What people own; the others are what a loader of these becomes.
 NAMES = tuple(name for name in FIRMWARE if name not in ("ipxe-efi", "ipxe-efi1", "ipxe-arm64"))
-
-
-def firmware_named(name: str) -> Firmware:
-    """NotFound("firmware-unknown") with the nearest name."""
-    if name not in FIRMWARE:
-        text = f'no firmware "{name}"{did_you_mean(name, FIRMWARE)}'
-        raise NotFound("firmware-unknown", text, hint=f"there are {', '.join(NAMES)}")
-    return FIRMWARE[name]

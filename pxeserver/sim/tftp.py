@@ -106,8 +106,10 @@ def _transfer(
     port: int = yield Open()
     try:
         yield from _converse(session, habit, port)
-    finally:
+    except Stopped:
         yield Close(port)
+        raise
+    yield Close(port)
     if not probe and session.size is not None and session.size != len(session.content):
         raise session.fail(f"{len(session.content)} bytes came, {session.size} were announced")
     return bytes(session.content)

@@ -10,11 +10,10 @@ import pytest
 from simlab import MAC, World
 
 from pxeserver.boot.request import request_of
-from pxeserver.errors import NotFound
 from pxeserver.sim import packets
 from pxeserver.sim.dialogue import find_file
 from pxeserver.sim.effects import Stopped
-from pxeserver.sim.firmware import FIRMWARE, NAMES, firmware_named
+from pxeserver.sim.firmware import FIRMWARE
 from pxeserver.sim.packets import Card
 from pxeserver.wire import dhcp
 
@@ -68,14 +67,6 @@ def test_every_firmware_is_one_that_a_boot_server_knows() -> None:
         assert asked.ipxe == (firmware.loads == "script")
         assert asked.http == (firmware.name.startswith("http"))
         assert firmware.chained in FIRMWARE
-
-
-def test_a_name_that_is_none() -> None:
-    assert firmware_named("edk2").name == "edk2"
-    with pytest.raises(NotFound, match="edk3") as caught:
-        firmware_named("edk3")
-    assert caught.value.slug == "firmware-unknown" and '"edk2"' in caught.value.message
-    assert all(name in caught.value.hint for name in NAMES)
 
 
 def test_the_same_seed_sends_the_same_packets() -> None:
