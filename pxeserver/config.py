@@ -101,7 +101,7 @@ class Defaults(Section):
 
 
 class Images(Section):
-    source: str = ""  # registry, docker, oci:DIR; empty: the local store, then the registry
+    source: str = ""  # registry, docker, oci:DIR, archive:FILE; empty: the local store, then the registry
     mirrors: tuple[str, ...] = Field(default=(), strict=False)  # [REG=]URL
     compress: Literal["gzip", "zstd", "none"] = "gzip"
     specs: tuple[str, ...] = Field(default=(), strict=False)  # folders of specs, searched before the shipped ones

@@ -72,7 +72,9 @@ class Flags:
 @click.option("--dir", type=_FOLDER, help="Write files into this folder, which must exist.")
 @click.option("--o", type=_STREAM, help="Write one streamable format to this file, - for standard output.")
 @click.option("--format", "-f", multiple=True, help=f"Files to write: {', '.join(outputs.FORMS)}; A,B or repeated.")
-@click.option("--source", help="Where base images come from: registry, docker, oci:DIR.  [default: store, registry]")
+@click.option(
+    "--source", help="Where base images come from: registry, docker, oci:DIR, archive:FILE.  [default: store, registry]"
+)
 @click.option("--tag", "-t", multiple=True, help="Further tags of the image: TAG or NAME:TAG.")
 @click.option("--pull", is_flag=True, help="Ask the registry even for base images that are here.")
 @click.option("--locked", is_flag=True, help="Refuse base images that are not as SPEC.lock has them.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pxeserver.linuxkit.lintbase import Finding
 
 _SOURCE = click.option(
-    "--source", help="Where base images come from: registry, docker, oci:DIR.  [default: as configured]"
+    "--source", help="Where base images come from: registry, docker, oci:DIR, archive:FILE.  [default: as configured]"
 )
 _ARCH = click.option("--arch", default=specfiles.host_arch, help="Architecture: amd64, arm64.  [default: this host's]")
 

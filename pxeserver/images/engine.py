@@ -7,22 +7,18 @@ given, with the engine's own additions left out. What was saved once is kept in 
 from __future__ import annotations
 
 import os
-import posixpath
 import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pxeserver.errors import NotFound, PxeServerError, Unreachable, did_you_mean
-from pxeserver.images import oci, tarread
-from pxeserver.images.entry import FILE, SYMLINK, Readable
+from pxeserver.errors import NotFound, Unreachable, did_you_mean
+from pxeserver.images import tarstore
 from pxeserver.images.layers import BaseImage, base_image
 from pxeserver.images.layout import missing_platform
-from pxeserver.images.oci import Descriptor
 from pxeserver.images.progress import Progress
 from pxeserver.images.store import Store
 from pxeserver.linuxkit.lockfile import Pin
-from pxeserver.model import Blob
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -61,7 +57,11 @@ class EngineSource:
         manifest = self._store.resolve(ident, arch)
         if manifest is None:
             size = int(found.attrs.get("Size") or 0)
-            manifest = self._saved(engine.api.get_image(ident), ident, arch, size, ref)
+            task = self._progress.task(f"save {ref} from docker", size or None)
+            files = tarstore.take(_Pieces(engine.api.get_image(ident)), self._store, task.advance)
+            (image,) = tarstore.saved(files, self._store, ref)
+            manifest = self._store.write_base(ident, image.config, image.layers, arch)
+            task.done()
         return base_image(self._store, ref, manifest)
 
     def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
@@ -87,40 +87,12 @@ class EngineSource:
                 ) from None
         return self._client
 
-    def _saved(self, stream: Iterable[bytes], ident: str, arch: str, size: int, ref: str) -> Descriptor:
-        """Take a `docker save` stream apart: blobs into the store, a manifest over them under the image id."""
-        task = self._progress.task(f"save {ref} from docker", size or None)
-        blobs: dict[str, Blob] = {}
-        links: dict[str, str] = {}
-        pieces = _Pieces(stream)
-        for entry in tarread.entries(pieces):
-            path = posixpath.normpath(entry.name)
-            if entry.kind == SYMLINK:  # a layer that another image of the stream has too
-                links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.link))
-            elif entry.kind == FILE and entry.open is not None and _wanted(path):
-                blobs[path] = self._store.add_blob(_Counted(entry.open(), task.advance))
-        while pieces.read():
-            pass  # the engine's answer has ended only when it is read to its end
-        try:
-            (listed,) = oci.parse(b'{"x":' + self._store.read_blob(blobs["manifest.json"].digest) + b"}", ref)["x"]
-            config = self._store.read_json(blobs[listed["Config"]].digest)
-            layers = [blobs[links.get(path, path)] for path in listed["Layers"]]
-        except (KeyError, ValueError, TypeError) as error:
-            raise PxeServerError("oci-malformed", f"docker saved {ref} in an unknown form: {error!r}") from None
-        task.done()
-        return self._store.write_base(ident, config, [Descriptor(oci.LAYER, b.digest, b.size) for b in layers], arch)
-
 
 def _knock(address: str) -> None:
     """OSError when nobody listens on the socket: the SDK would say so in a page of nested exceptions."""
     if address.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(address.removeprefix("unix://"))
-
-
-def _wanted(path: str) -> bool:
-    """Not the engine's old per-layer files (`VERSION`, `<id>/json`, `repositories`)."""
-    return path.endswith((".tar", ".json")) or path.startswith("blobs/")
 
 
 class _Pieces:
@@ -138,14 +110,4 @@ class _Pieces:
             self._held = piece
         data = self._held if size < 0 else self._held[:size]
         self._held = self._held[len(data) :]
-        return data
-
-
-class _Counted:
-    def __init__(self, stream: Readable, advance: Any) -> None:
-        self._stream, self._advance = stream, advance
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._stream.read(size)
-        self._advance(len(data))
         return data

@@ -22,7 +22,7 @@ from pxeserver.linuxkit.lockfile import Pin
 
 T = TypeVar("T")
 Platforms = Sequence[str] | None
-KINDS = ("registry", "docker", "oci:DIR")
+KINDS = ("registry", "docker", "oci:DIR", "archive:FILE")
 
 
 class Source(Protocol):
@@ -145,14 +145,19 @@ def open_source(
     cert_file: Path | None = None,
     progress: Progress | None = None,
 ) -> Source:
-    """The source that `text` names: "" (local store, then registry), "registry", "docker", "oci:DIR".
+    """The source that `text` names: "" (local store, then registry), "registry", "docker", "oci:DIR", "archive:FILE".
 
+    An archive is what `docker save` wrote, or an OCI layout in a tar; oci:FILE takes it too.
     `docker` puts the engine in front (LinuxKit's --docker). `mirrors` ([REG=]URL) go before the configured ones.
     """
     progress = progress or Silent()
     kind, _, rest = text.partition(":")
-    if kind == "oci" and rest:
+    if kind in ("oci", "archive") and rest:
         folder = Path(rest).expanduser()
+        if kind == "archive" or folder.is_file():
+            from pxeserver.images import unpacked
+
+            return LayoutSource(unpacked.layout(folder, config.data / "cache" / "archives", progress), str(folder))
         if not (folder / "index.json").is_file():
             raise NotFound("source-not-found", f"{folder} is no OCI image layout", hint="it needs an index.json")
         return LayoutSource(Layout(folder), str(folder))
