@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pxeserver.cli import images_move
 from pxeserver.cli import output as out
 from pxeserver.cli.context import Context, pass_context
 from pxeserver.cli.progress import drawn
@@ -21,7 +22,11 @@ from pxeserver.units import age, size, when
 
 @click.group()
 def images() -> None:
-    """List and inspect built images."""
+    """List, compare and move built images."""
+
+
+for _verb in images_move.VERBS:
+    images.add_command(_verb)
 
 
 def _catalogue(context: Context) -> Catalogue:
@@ -186,23 +191,32 @@ def verify(context: Context, image: tuple[str, ...], output: str) -> None:
 @images.command()
 @click.argument("image")
 @click.option(
-    "--format", "-f", "form", default=outputs.DEFAULT, show_default=True, help="kernel+initrd, tar-kernel-initrd."
+    "--format", "-f", "form", default=outputs.DEFAULT, show_default=True, help="kernel+initrd, tar-kernel-initrd, oci."
 )
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(), help="Folder, which must exist.")
 @click.option("--name", help="Name of the files.  [default: the image's]")
 @pass_context
 def export(context: Context, image: str, form: str, folder: Path, name: str | None) -> None:
-    """Write an image's files as `pxeserver build --format` would have."""
+    """Write an image's files as `pxeserver build --format` would have; oci: one file for `images import`."""
     catalogue = _catalogue(context)
     found = catalogue.get(image)
+    if form == "oci":
+        from pxeserver.images import archive
+
+        out.say(str(archive.export(catalogue, found, outputs.Target(_existing(folder), name or found.spec))))
+        return
     outputs.checked([form])
     write = outputs.FORMS[form].files
     if write is None:
         raise Refused(
             "format-not-stored", f"{form} is made from the spec, not from an image", hint="pxeserver build -f"
         )
-    if not folder.is_dir():
-        raise NotFound("folder-not-found", f"no folder {folder}", hint=f"mkdir {folder}")
-    target = outputs.Target(folder, name or found.spec)
+    target = outputs.Target(_existing(folder), name or found.spec)
     for path in write(outputs.exported(catalogue.details(found)), catalogue.store, target):
         out.say(str(path))
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise NotFound("folder-not-found", f"no folder {folder}", hint=f"mkdir {folder}")
+    return folder

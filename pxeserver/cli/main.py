@@ -21,7 +21,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "Boot a diskless machine in a private network on this host"),
     "doctor": ("doctor", "doctor", "Check ports, interfaces, loaders and other DHCP servers"),
     "explain": ("explain", "explain", "Say what a machine would get, and why"),
-    "images": ("images", "images", "List and inspect built images"),
+    "images": ("images", "images", "List, compare and move built images"),
     "loaders": ("loaders", "loaders", "List, fetch and add boot loaders"),
     "machines": ("machines", "machines", "List, add and change machines"),
     "pin": ("pin", "pin", "Override the offer style or the loader of a machine"),

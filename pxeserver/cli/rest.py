@@ -25,7 +25,7 @@ from pxeserver.fleet.values import (
     SpecInfo,
     Status,
 )
-from pxeserver.model import Image
+from pxeserver.model import Digest, Image
 from pxeserver.serial import from_json
 
 T = TypeVar("T")
@@ -114,6 +114,9 @@ class RestClient:
 
     def images(self) -> tuple[Image, ...]:
         return self._get("images", tuple[Image, ...])
+
+    def needed_images(self) -> tuple[Digest, ...]:
+        return self._get("needed-images", tuple[Digest, ...])
 
     def specs(self) -> tuple[SpecInfo, ...]:
         return self._get("specs", tuple[SpecInfo, ...])

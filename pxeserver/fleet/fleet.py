@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select
 from pxeserver import __version__
 from pxeserver.config import Config
 from pxeserver.errors import Refused
-from pxeserver.fleet import assign, boots, explain, listing, machines, record, report, rows, specs, view
+from pxeserver.fleet import assign, boots, explain, listing, machines, needed, record, report, rows, specs, view
 from pxeserver.fleet.database import Database, open_database
 from pxeserver.fleet.evidence import Evidence
 from pxeserver.fleet.find import find
@@ -88,6 +88,11 @@ class Fleet:
                 self._stamp = stamp
                 self._image_moves += 1
             return self._images
+
+    def needed_images(self) -> tuple[Digest, ...]:
+        """Digests that must stay in the store: assigned, assigned within the last `boot.keep_days`, or booting."""
+        with self.database.read() as conn:
+            return needed.needed(conn, self.clock() - self.config.boot.keep_days * 86400)
 
     def secret(self) -> bytes:
         """The key that seals boot tokens: 32 bytes, made by whoever asks first."""

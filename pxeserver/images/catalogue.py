@@ -63,7 +63,7 @@ class Catalogue:
         """Every built image, newest first, with its tags."""
         found: dict[str, Image] = {}
         for entry in self._entries():
-            old = found.get(entry.digest) or replace(self._read(entry), created=0.0)
+            old = found.get(entry.digest) or replace(self.read(entry.digest), created=0.0)
             tags = (*old.tags, entry.ref) if entry.ref else old.tags
             created = max(old.created, float(entry.annotations.get(CREATED, "0")))
             found[entry.digest] = replace(old, tags=tuple(sorted(tags)), created=created)
@@ -102,13 +102,16 @@ class Catalogue:
         return next((i for i in images if f"{spec}:latest" in i.tags), images[0] if images else None)
 
     def details(self, image: Image) -> Details:
-        entry = self._entry(image)
-        body = self.store.read_json(entry.digest)
+        return self.details_of(image, self._entry(image).digest)
+
+    def details_of(self, image: Image, manifest: str) -> Details:
+        """Of an image by the digest of its manifest, recorded or not."""
+        body = self.store.read_json(manifest)
         layers = [oci.descriptor(x) for x in body["layers"]]
         spec = next(x for x in layers if x.media_type == SPEC)
         sbom = next((Blob(x.digest, x.size) for x in layers if x.media_type == SBOM), None)
         facts = self.store.read_json(oci.descriptor(body["config"]).digest)
-        return Details(image, entry.digest, self.store.read_blob(spec.digest).decode(), sbom, facts)
+        return Details(image, manifest, self.store.read_blob(spec.digest).decode(), sbom, facts)
 
     def add(
         self,
@@ -138,8 +141,20 @@ class Catalogue:
         }
         stamp = {CREATED: f"{time.time() if created is None else created:.3f}"}
         entry = self.store.add_json(oci.MANIFEST, manifest, artifact_type=ARTIFACT, annotations=stamp)
-        names = (f"{image.spec}:latest", *(checked_tag(t, image.spec) for t in tags))
+        return self._record(entry, image, (f"{image.spec}:latest", *(checked_tag(t, image.spec) for t in tags)))
 
+    def adopt(self, manifest: Descriptor, tags: Iterable[str] = (), created: float | None = None) -> Image:
+        """Record an image built elsewhere, whose manifest and blobs are in the store already, under `tags` alone.
+
+        One that is here already keeps the time of its build.
+        """
+        image = self.read(manifest.digest)
+        built = next((i.created for i in self.list() if self._entry(i).digest == manifest.digest), None)
+        stamp = {CREATED: f"{built or (time.time() if created is None else created):.3f}"}
+        entry = Descriptor(oci.MANIFEST, manifest.digest, manifest.size, stamp, artifact_type=ARTIFACT)
+        return self._record(entry, image, tuple(checked_tag(t, image.spec) for t in tags))
+
+    def _record(self, entry: Descriptor, image: Image, names: Iterable[str]) -> Image:
         def change(entries: tuple[Descriptor, ...]) -> Iterable[Descriptor]:
             absent = [d for d in sorted(self.store.references([entry])) if not self.store.has(d)]
             if absent:  # another process removed a shared blob between writing it and naming it here
@@ -184,27 +199,45 @@ class Catalogue:
         raise NotFound("image-not-found", f"{image.short} is no longer in the store")
 
     def _is(self, entry: Descriptor, image: Image) -> bool:
-        known = self._read(entry)
+        known = self.read(entry.digest)
         return (known.digest, known.spec, known.initrd) == (image.digest, image.spec, image.initrd)
 
-    def _read(self, entry: Descriptor) -> Image:
-        image = self._known.get(entry.digest)
+    def read(self, manifest: str) -> Image:
+        """The image that a manifest in the store describes; Refused "image-foreign" when that is something else."""
+        image = self._known.get(manifest)
         if image is None:
-            body = self.store.read_json(entry.digest)
+            body = self.store.read_json(manifest)
+            if body.get("artifactType") != ARTIFACT:
+                raise _foreign(f"{manifest} is no image of pxeserver")
             config = self.store.read_json(oci.descriptor(body["config"]).digest)
             layers = {x.media_type: x for x in map(oci.descriptor, body["layers"])}
-            blobs = {
-                kind: Blob(x.digest, x.size, int(x.annotations.get(RAW_SIZE, x.size))) for kind, x in layers.items()
-            }
-            image = self._known[entry.digest] = Image(
-                digest=config["digest"],
-                spec=config["spec"],
-                kernel=blobs[KERNEL],
-                initrd=blobs[INITRD],
-                cmdline=config["cmdline"],
-                arch=config["arch"],
-            )
+            try:
+                image = _image(config, layers)
+            except (KeyError, TypeError, ValueError, UsageError) as error:
+                raise _foreign(f"{manifest} is no image of this pxeserver: {error!r}") from None
+            self._known[manifest] = image
         return image
+
+
+def _foreign(text: str) -> Refused:
+    return Refused(
+        "image-foreign", text, hint="base images are not pulled or imported: a build takes them from --source"
+    )
+
+
+def _image(config: Mapping[str, Any], layers: Mapping[str, Descriptor]) -> Image:
+    """KeyError and the like when something is missing."""
+    blobs = {kind: Blob(x.digest, x.size, int(x.annotations.get(RAW_SIZE, x.size))) for kind, x in layers.items()}
+    if SPEC not in blobs:
+        raise KeyError(SPEC)
+    return Image(
+        digest=oci.checked_digest(config["digest"]),
+        spec=checked_tag(f"{config['spec']}:latest", "").removesuffix(":latest"),
+        kernel=blobs[KERNEL],
+        initrd=blobs[INITRD],
+        cmdline=str(config["cmdline"]),
+        arch=str(config["arch"]),
+    )
 
 
 def checked_tag(text: str, spec: str) -> str:
@@ -233,6 +266,8 @@ def _retag(entries: Iterable[Descriptor], entry: Descriptor, names: Iterable[str
     """The entries with `names` moved to `entry`; an image that loses its last tag keeps an entry without a name."""
     moved = set(names)
     kept = [e for e in entries if e.ref not in moved and not (e.digest == entry.digest and not e.ref)]
+    if not moved and all(e.digest != entry.digest for e in kept):
+        return [*kept, entry]
     still = {e.digest for e in kept} | {entry.digest}
     plain = {k: v for k, v in entry.annotations.items() if k != oci.REF_NAME}
     for e in entries:

@@ -11,7 +11,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ _RETRIES = (0.5, 1.0, 2.0, 4.0)  # seconds to wait before each further attempt
 _CHUNK = 1 << 18
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _HUB_HOST = "registry-1.docker.io"
+_GOOD = (200, 206)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +143,10 @@ class Http:
         for pause in (*_RETRIES, None):
             try:
                 return get()
-            except (httpx.TransportError, _Busy) as error:
+            except (httpx.TransportError, Busy) as error:
                 refused = isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol)
                 if pause is None or (refused and endpoint.local):
-                    kind = Unreachable if isinstance(error, _Busy) else Unanswered
+                    kind = Unreachable if isinstance(error, Busy) else Unanswered
                     raise kind(
                         "registry-unreachable",
                         f"{endpoint.url} does not answer: {error or type(error).__name__}",
@@ -157,18 +158,29 @@ class Http:
 
     @contextmanager
     def _open(
-        self, endpoint: Endpoint, repository: str, path: str, headers: dict[str, str]
+        self,
+        endpoint: Endpoint,
+        repository: str,
+        path: str,
+        headers: dict[str, str],
+        *,
+        method: str = "GET",
+        content: bytes | None = None,
+        good: Collection[int] = _GOOD,
     ) -> Iterator[httpx.Response]:
-        """A GET whose body can be read; asks for a token once when the registry wants one."""
-        url = f"{endpoint.url}/v2/{repository}/{path}"
+        """An answer whose status is `good`, and whose body can be read; asks for a token once when one is wanted.
+
+        `path` is below the repository, or a whole URL that the registry gave.
+        """
+        url = path if "://" in path else f"{endpoint.url}/v2/{repository}/{path}"
         for again in (True, False):
             known = self._tokens.get((endpoint.url, repository))
-            full = {**headers, "authorization": known} if known else headers
-            with self._client.stream("GET", url, headers=full) as answer:
+            full = {**headers, "authorization": known} if known and _same_host(url, endpoint) else headers
+            with self._client.stream(method, url, headers=full, content=content) as answer:
                 if answer.status_code == 401 and again:
                     challenge = answer.headers.get("www-authenticate", "")
                 else:
-                    _check(answer, endpoint, repository, path)
+                    _check(answer, endpoint, repository, path, good)
                     yield answer
                     return
             self._authorise(endpoint, repository, challenge)
@@ -212,28 +224,34 @@ class Unanswered(Unreachable):
     """Not a word of HTTP came back: another endpoint's answer tells more."""
 
 
-class _Busy(Exception):
+class Busy(Exception):
     """The server answers, but not now: 429 or 5xx."""
 
 
-def _check(answer: httpx.Response, endpoint: Endpoint, repository: str, path: str) -> None:
+def _same_host(url: str, endpoint: Endpoint) -> bool:
+    """Logins are for the registry itself, not for where it may send us."""
+    return urlsplit(url)[:2] == urlsplit(endpoint.url)[:2]
+
+
+def _check(answer: httpx.Response, endpoint: Endpoint, repository: str, path: str, good: Collection[int]) -> None:
     status = answer.status_code
-    if status in (200, 206):
+    if status in good:
         return
-    if status in (404, 416):
+    reading = answer.request.method in ("GET", "HEAD")
+    if reading and status in (404, 416):
         raise NotFound("base-not-found", f'no base image "{repository}" ({path}) at {endpoint.url}')
     if status in (401, 403):
-        raise _denied(endpoint, repository)
+        raise _denied(endpoint, repository, "read" if reading else "write to")
     if status == 429 or status >= 500:
-        raise _Busy(f"it answers {status}")
+        raise Busy(f"it answers {status}")
     # servers that expect TLS say 400 to plain http: that is no answer yet
     kind = Unanswered if status == 400 and endpoint.local else Unreachable
     raise kind("registry-unreachable", f"{endpoint.url} answers {status} for {repository}")
 
 
-def _denied(endpoint: Endpoint, repository: str) -> Refused:
+def _denied(endpoint: Endpoint, repository: str, to_do: str = "read") -> Refused:
     return Refused(
         "registry-denied",
-        f"{endpoint.url} does not let us read {repository}",
+        f"{endpoint.url} does not let us {to_do} {repository}",
         hint=f"docker login {endpoint.registry}; a hub also says so when there is no such image",
     )

@@ -9,13 +9,14 @@ from typing import Any, BinaryIO, cast
 
 from pxeserver.errors import PxeServerError
 from pxeserver.images import compress, initrd
-from pxeserver.images.catalogue import Catalogue
+from pxeserver.images.catalogue import Catalogue, Details
+from pxeserver.images.store import Store
 from pxeserver.model import Blob, Image
 
 _CHUNK = 1 << 20
 
 
-class _Slice(io.RawIOBase):
+class Slice(io.RawIOBase):
     """The next `size` bytes of a file."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -34,7 +35,7 @@ class _Slice(io.RawIOBase):
 def verify(catalogue: Catalogue, image: Image, count: Callable[[int], None]) -> tuple[str, ...]:
     """What is wrong with the image, one sentence each; () when all is well. `count` hears of the bytes read."""
     try:
-        facts = catalogue.details(image).facts
+        details = catalogue.details(image)
     except PxeServerError as error:
         return (error.message,)
     faults = [
@@ -43,7 +44,7 @@ def verify(catalogue: Catalogue, image: Image, count: Callable[[int], None]) -> 
         if (fault := _blob(catalogue, blob, count))
     ]
     if not faults:
-        faults += _content(catalogue, image, facts)
+        faults += content(catalogue.store, details)
     return tuple(faults)
 
 
@@ -61,28 +62,37 @@ def _blob(catalogue: Catalogue, blob: Blob, count: Callable[[int], None]) -> str
     return "" if "sha256:" + hashed.hexdigest() == blob.digest else "is damaged"
 
 
-def _content(catalogue: Catalogue, image: Image, facts: Any) -> Iterator[str]:
-    """The digest says what the machine unpacks: unpack it."""
-    segments = facts["segments"]
-    with catalogue.store.open_blob(image.initrd.digest) as file:
-        file.seek(facts["ucode"]["size"] if facts.get("ucode") else 0)
+def content(store: Store, details: Details) -> Iterator[str]:
+    """The digest says what the machine unpacks: unpack it. The blobs are taken to be what their digests say."""
+    image, facts = details.image, details.facts
+    segments, ucode = facts["segments"], facts.get("ucode") or {"size": 0, "digest": ""}
+    unpacked = ucode["size"]
+    with store.open_blob(image.initrd.digest) as file:
+        before = file.read(ucode["size"])
+        if before and "sha256:" + hashlib.sha256(before).hexdigest() != ucode["digest"]:
+            yield "the microcode before the initrd is not what was built"
         for n, segment in enumerate(segments):
             hashed = hashlib.sha256()
             try:
-                plain = compress.opened(io.BufferedReader(cast(Any, _Slice(file, segment["compressed"])), _CHUNK))
+                plain = compress.opened(io.BufferedReader(cast(Any, Slice(file, segment["compressed"])), _CHUNK))
                 while data := plain.read(_CHUNK):
                     hashed.update(data)
+                    unpacked += len(data)
             except Exception as error:  # every decompressor has errors of its own
                 yield f"segment {n} of the initrd cannot be unpacked: {error}"
                 return
             if "sha256:" + hashed.hexdigest() != segment["digest"]:
                 yield f"segment {n} of the initrd unpacks to something else than was built"
+        if file.read(1):
+            yield "the initrd goes on after its last segment"
+    if unpacked != image.initrd.raw_size:
+        yield f"the initrd unpacks to {unpacked} bytes, not {image.initrd.raw_size}"
     found = initrd.content_digest(
         arch=image.arch,
         cmdline=image.cmdline,
         kernel=image.kernel.digest,
         segments=[s["digest"] for s in segments],
-        ucode=facts["ucode"]["digest"] if facts.get("ucode") else "",
+        ucode=ucode["digest"],
     )
     if found != image.digest:
         yield f"its parts make {found}"

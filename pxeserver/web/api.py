@@ -223,6 +223,13 @@ def image(text: str) -> Response:
     return answer(fleet().catalogue.get(text))
 
 
+@blueprint.get("/needed-images")
+def needed_images() -> Response:
+    """Digests that `images gc` keeps because of machines."""
+    Query()
+    return answer(fleet().needed_images())
+
+
 @blueprint.get("/specs")
 def specs() -> Response:
     """Specs and their newest builds."""
