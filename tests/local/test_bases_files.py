@@ -16,6 +16,8 @@ from pxeserver.linuxkit.loader import SpecSource
 from pxeserver.local.bases import recipe
 from pxeserver.resources import shipped
 
+pytestmark = pytest.mark.server  # the scripts are run by busybox, as on a machine
+
 NAMES = recipe.names()
 SPECS = sorted((shipped("config") / "specs").glob("*.yml"))
 SCRIPTS = sorted(
