@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,8 @@ def selftest(
 
     The machines are simulated. By default they speak to the server on this host through its loopback: the site's
     network hears nothing. For the test they are machines of the fleet, named selftest-..., with an image assigned;
-    afterwards they are removed, and their boots stay in the record. Exit 1 when one that the server is set up for
-    fails.
+    afterwards they are removed, and their boots stay in the record. A server elsewhere does not know them, unless
+    its API is named by `pxeserver --server URL`. Exit 1 when one that the server is set up for fails.
     """
     import asyncio
     import time
@@ -47,10 +48,18 @@ def selftest(
         if verbose:
             out.note(f"{name}: {say.stage}: {say.text}")
 
-    with open_client(context) as fleet, tests.enrolled(fleet, names, image) as assigned:
-        time.sleep(tests.SETTLE)
-        done = asyncio.run(tests.run(names, Way(server, interface), assigned, tell))
-        rows = tuple(tests.explained(row, fleet) for row in done)
+    way = Way(server, interface)
+    with contextlib.ExitStack() as stack:
+        assigned: frozenset[str] = frozenset()
+        silent: dict[str, Row] = {}
+        if way.parallel or context.server:
+            fleet = stack.enter_context(open_client(context))
+            assigned = stack.enter_context(tests.enrolled(fleet, names, image))
+            silent = {name: row for name in names if (row := tests.unanswered(name, fleet)) is not None}
+            time.sleep(tests.SETTLE)
+        asked = tuple(name for name in names if name not in silent)
+        found = {row.firmware: row for row in asyncio.run(tests.run(asked, way, assigned, tell))}
+    rows = tuple(silent.get(name) or found[name] for name in names)
     out.emit(rows, output, lambda: _show(rows))
     if all(row.result == "failed" and row.why.startswith("dhcp") for row in rows):
         out.note(f"nobody answers at {interface or server}: is `pxeserver serve` running?")

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
-from pxeserver.errors import PxeServerError
 from pxeserver.fleet.values import AssignOrder, ExplainOrder, FleetApi, MachineEdit
 from pxeserver.mac import Mac
 from pxeserver.model import Digest
@@ -24,6 +24,7 @@ from pxeserver.wire import pxe
 
 PREFIX = "selftest-"
 SETTLE = 0.6  # seconds until a server surely looks at the fleet as it is now
+SILENCE = 12.0  # seconds that silent firmware is given; EDK2 would go on for 60
 TRIES = 2
 
 Verdict = Literal["ok", "waits", "not set up", "failed"]
@@ -90,7 +91,7 @@ async def run(names: Sequence[str], way: Way, assigned: frozenset[str], tell: Te
     """Switch all of them on: at once where each has an address of its own, else one after the other."""
 
     async def one(name: str) -> Row:
-        firmware, began = FIRMWARE[name], time.monotonic()
+        firmware, began = _hasty(FIRMWARE[name]), time.monotonic()
         machine = Machine(firmware, Card.of(mac_for(firmware)), tries=TRIES, report=True)
         outcome = await simulate(machine, way, watch=lambda _, say: tell(name, say))
         seconds = time.monotonic() - began
@@ -101,6 +102,12 @@ async def run(names: Sequence[str], way: Way, assigned: frozenset[str], tell: Te
     return tuple([await one(name) for name in names])
 
 
+def _hasty(firmware: Firmware) -> Firmware:
+    """The same, giving up after SILENCE."""
+    waits = tuple(accumulate(firmware.discover))
+    return replace(firmware, discover=firmware.discover[: sum(end <= SILENCE for end in waits)])
+
+
 def _row(firmware: Firmware, outcome: Outcome, assigned: bool, seconds: float) -> Row:
     waits = outcome.result == "waits" and not assigned
     verdict: Verdict = "ok" if outcome.complete else "waits" if waits else "failed"
@@ -109,18 +116,13 @@ def _row(firmware: Firmware, outcome: Outcome, assigned: bool, seconds: float) -
     return Row(firmware.name, firmware.about, mac_for(firmware), verdict, got, why, round(seconds, 2))
 
 
-def explained(row: Row, fleet: FleetApi) -> Row:
-    """A failure with what the server itself says about this machine's DISCOVER."""
-    if row.result != "failed" or not row.why.startswith("dhcp"):
-        return row
-    firmware = FIRMWARE[row.firmware]
-    packet = packets.discover(firmware, Card.of(row.mac), bytes(4)).hex()
-    try:
-        found = fleet.explain(row.mac, ExplainOrder(packet=packet))
-    except PxeServerError:
-        return row
+def unanswered(name: str, fleet: FleetApi) -> Row | None:
+    """The row of a firmware that the server would not answer, by its own word; None if it would."""
+    firmware = FIRMWARE[name]
+    packet = packets.discover(firmware, Card.of(mac_for(firmware)), bytes(4)).hex()
+    found = fleet.explain(mac_for(firmware), ExplainOrder(packet=packet))
     if found.action == "answer":
-        return row
+        return None
     why = found.reasons[-1].text
     verdict: Verdict = "not set up" if why.startswith("no loader") else "failed"
-    return Row(row.firmware, row.about, row.mac, verdict, row.got, f"the server: {why}", row.seconds)
+    return Row(name, firmware.about, mac_for(firmware), verdict, (), f"the server does not answer: {why}", 0.0)
