@@ -103,6 +103,7 @@ class Defaults(Section):
 class Images(Section):
     source: str = ""  # registry, docker, oci:DIR, archive:FILE; empty: the local store, then the registry
     mirrors: tuple[str, ...] = Field(default=(), strict=False)  # [REG=]URL
+    trust_keys: tuple[str, ...] = Field(default=(), strict=False)  # PEM files; a signature by one of them is enough
     compress: Literal["gzip", "zstd", "none"] = "gzip"
     specs: tuple[str, ...] = Field(default=(), strict=False)  # folders of specs, searched before the shipped ones
     templates: tuple[str, ...] = Field(default=(), strict=False)  # folders of templates, searched first

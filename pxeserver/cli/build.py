@@ -109,7 +109,7 @@ def build(context: Context, /, **options: Any) -> None:
     from pxeserver.images import locking
     from pxeserver.images.build import BuildRequest
     from pxeserver.images.build import build as run
-    from pxeserver.images.locking import LockedSource
+    from pxeserver.images.locked import LockedSource
     from pxeserver.images.outputs import Target
     from pxeserver.images.sources import open_source
     from pxeserver.images.store import Store

@@ -201,7 +201,7 @@ def lock(
         text = config.images.source if source is None else source
         store = Store(config.data / "store")
         bases = open_source(text, store, config, mirrors=mirror, progress=progress)
-        done = [locking.write(read(name, context), bases, arch, pull=pull) for name in spec]
+        done = [locking.write(read(name, context), bases, arch, config, pull=pull) for name in spec]
     out.emit(done, output, lambda: _show_locked(done))
 
 

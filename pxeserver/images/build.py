@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, Refused
-from pxeserver.images import initrd, outputs, tree
+from pxeserver.images import initrd, outputs, tree, trust
 from pxeserver.images.catalogue import Catalogue, checked_tag
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.inputtar import InputTar
@@ -23,6 +23,7 @@ from pxeserver.images.store import Store
 from pxeserver.linuxkit import loader, plan, reference
 from pxeserver.linuxkit.entries import ImageDefaults, Plan, Use
 from pxeserver.linuxkit.loader import Loaded, SpecSource
+from pxeserver.linuxkit.trust import covered
 from pxeserver.model import Image
 
 _AT_ONCE = 4
@@ -73,7 +74,9 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
     for tag in ("latest", *request.tags):
         checked_tag(tag, request.name)
     loaded = loader.load(request.specs, strict=request.strict)
-    earlier = InputTar(request.input_tar, loaded, strict=request.strict) if request.input_tar else None
+    request = replace(request, source=trust.guarded(loaded, request.source, config))
+    vouched = covered(loaded)  # what must be signed is never taken over from a tar, which tells nothing of signatures
+    earlier = InputTar(request.input_tar, loaded, vouched, strict=request.strict) if request.input_tar else None
     uses = [use for use in plan.uses(loaded) if earlier is None or use.location not in earlier.copied]
     bases = fetch(loaded, uses, request, progress)
     defaults = {use.ref: ImageDefaults() for use in plan.uses(loaded)}  # those of parts taken over stay without effect

@@ -17,6 +17,7 @@ from pxeserver.images import tarstore
 from pxeserver.images.layers import BaseImage, base_image
 from pxeserver.images.layout import missing_platform
 from pxeserver.images.progress import Progress
+from pxeserver.images.signatures import Signed
 from pxeserver.images.store import Store
 from pxeserver.linuxkit.lockfile import Pin
 
@@ -67,6 +68,10 @@ class EngineSource:
     def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
         """An engine does not keep the digests of registries: this is the one of the image as it was saved."""
         return self.base(ref, arch, pull).digest
+
+    def signatures(self, name: str, digest: str) -> Iterator[Signed]:
+        """An engine keeps none."""
+        return iter(())
 
     def _docker(self) -> DockerClient:
         if self._client is None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pxeserver.images import signatures
 from pxeserver.images.catalogue import ARTIFACT, CREATED, Catalogue
 from pxeserver.images.oci import Descriptor
 from pxeserver.images.store import Store
@@ -43,7 +44,7 @@ def collect(
 
     def rest(entries: Iterable[Descriptor]) -> list[Descriptor]:
         gone.update(_unwanted(catalogue, entries, keep(), before))
-        return [e for e in entries if e.digest not in gone]
+        return _about_something(store, [e for e in entries if e.digest not in gone])
 
     if dry_run:
         entries = rest(store.index())
@@ -67,6 +68,12 @@ def _unwanted(
         image = catalogue.read(entry.digest)
         if image.digest not in needed:
             yield entry.digest, image.short
+
+
+def _about_something(store: Store, entries: Sequence[Descriptor]) -> list[Descriptor]:
+    """The entries without signatures of images that are no longer here."""
+    used = store.references(e for e in entries if e.artifact_type != signatures.ARTIFACT)
+    return [e for e in entries if e.artifact_type != signatures.ARTIFACT or signatures.subject(e.ref) in used]
 
 
 def _unused(store: Store, used: Collection[Digest], before: float) -> Iterator[tuple[Path, int]]:

@@ -6,7 +6,7 @@ built from as a metadata file. What stands in both specs alike is copied; base i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,8 +38,11 @@ class _Counting:
 class InputTar:
     """An earlier tar. `copied` maps locations of the new spec to those of the old one whose entries serve it."""
 
-    def __init__(self, path: Path, loaded: Loaded, *, strict: bool) -> None:
-        """Raises NotFound "input-tar-missing", UsageError "input-tar-metadata" when it does not tell its spec."""
+    def __init__(self, path: Path, loaded: Loaded, apart: Container[str] = (), *, strict: bool) -> None:
+        """Raises NotFound "input-tar-missing", UsageError "input-tar-metadata" when it does not tell its spec.
+
+        Locations in `apart` are never copied.
+        """
         self._path = path
         wanted = next((f.path.removeprefix("/") for f in loaded.spec.files if f.metadata == "yaml"), "")
         if not wanted:
@@ -51,7 +54,7 @@ class InputTar:
         if text is None:
             raise UsageError("input-tar-metadata", f"{path} has no {wanted}, which would tell what it was built from")
         old = loader.load((SpecSource(f"{path}:{wanted}", text),), strict=strict)
-        self.copied = {new: was for new, was in _same(old.spec, loaded.spec) if was in self._runs}
+        self.copied = {new: was for new, was in _same(old.spec, loaded.spec) if was in self._runs and new not in apart}
 
     def _indexed(self, wanted: str) -> tuple[dict[str, list[tuple[int, int]]], bytes | None]:
         """Which bytes belong to which location, and the content of the file `wanted`."""

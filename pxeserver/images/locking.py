@@ -1,16 +1,17 @@
-"""Lock files at work: writing one from a source, and a source that refuses everything but what is locked."""
+"""Lock files of specs: written from a source, read from beside the spec."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pxeserver.errors import NotFound, PxeServerError, Refused, UsageError
-from pxeserver.images.layers import BaseImage
+from pxeserver.config import Config
+from pxeserver.errors import NotFound, PxeServerError, UsageError
+from pxeserver.images import trust
 from pxeserver.images.outputs import whole_file
-from pxeserver.images.sources import Platforms, Source
+from pxeserver.images.sources import Source
 from pxeserver.linuxkit import loader, lockfile, plan, reference
 from pxeserver.linuxkit.entries import Use
 from pxeserver.linuxkit.loader import SpecSource
@@ -31,12 +32,17 @@ class Locked:
     removed: tuple[str, ...]
 
 
-def write(spec: SpecSource, source: Source, arch: str, *, pull: bool = False) -> Locked:
-    """Resolve every reference of `spec` and write its lock file, unless it stands there already as it would be."""
+def write(spec: SpecSource, source: Source, arch: str, config: Config, *, pull: bool = False) -> Locked:
+    """Resolve every reference of `spec` and write its lock file, unless it stands there already as it would be.
+
+    What the spec's trust section wants signed is locked only if it is: a locked build does not ask again.
+    """
     path = lockfile.path_of(spec)
     if path is None:
         raise UsageError("spec-lock-no-place", f"{spec.name} is no file, so nothing can be put beside it")
-    uses = {use.ref: use for use in reversed(plan.uses(loader.load([spec])))}
+    loaded = loader.load([spec])
+    uses = {use.ref: use for use in reversed(plan.uses(loaded))}
+    source = trust.guarded(loaded, source, config)
     images = dict(zip(uses, _resolved(uses.values(), source, arch, pull), strict=True))
     old = read(path) or Lock(str(path))
     text = lockfile.render(path.name.removesuffix(lockfile.SUFFIX), images)
@@ -93,41 +99,3 @@ def of(specs: Iterable[SpecSource]) -> tuple[Lock, ...]:
             )
         found.append(lock)
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class LockedSource:
-    """`source`, but what it gives must be what every lock that knows the reference says, and one must know it."""
-
-    source: Source
-    locks: Sequence[Lock]
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    def base(self, ref: str, arch: str, pull: bool = False, also: Platforms = None) -> BaseImage:
-        """As `sources.Source`; Refused "base-not-locked", "base-lock-differs"."""
-        wanted = {d: lock for lock in self.locks if (d := lock.digest(ref, arch))}
-        files = ", ".join(lock.file for lock in self.locks)
-        if not wanted:
-            raise Refused(
-                "base-not-locked", f"{ref} is not locked for {arch} in {files}", hint="pxeserver specs lock SPEC"
-            )
-        base = self.source.base(ref, arch, pull, also)
-        got = {base.digest, *([base.index.digest] if base.index else [])}
-        for digest, lock in wanted.items():
-            if digest not in got:
-                is_now = base.index.digest if base.index else base.digest
-                raise Refused(
-                    "base-lock-differs",
-                    f"{ref} is locked to {digest} in {lock.file}, but {self.name} has {is_now}",
-                    hint="pxeserver specs lock SPEC takes the new one; build without --locked does not look",
-                )
-        return base
-
-    def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
-        return self.source.pin(ref, arch, pull)
-
-    def names(self) -> Iterable[str]:
-        return self.source.names()

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pxeserver.errors import NotFound, PxeServerError, Refused, Unreachable, UsageError
-from pxeserver.images import layout, oci
+from pxeserver.images import layout, oci, signatures
 from pxeserver.images.layers import BaseImage, base_image
 from pxeserver.images.oci import Descriptor
 from pxeserver.images.partial import partial
 from pxeserver.images.progress import Progress
 from pxeserver.images.registryhttp import Endpoint, Http, Unanswered, endpoints
+from pxeserver.images.signatures import Signed
 from pxeserver.images.store import Store
 from pxeserver.linuxkit import reference
 from pxeserver.linuxkit.lockfile import Pin
@@ -77,6 +79,17 @@ class RegistrySource:
             return top
 
         return self._anywhere(ref, one)
+
+    def signatures(self, name: str, digest: str) -> Iterator[Signed]:
+        """Fetched anew each time, and kept in the store, so that a later build needs no registry."""
+        ref = f"{name}:{signatures.tag(digest)}"
+        try:
+            found = self.fetch(ref)
+        except (NotFound, Refused):
+            return  # some registries deny what is not there
+        if found.media_type in oci.MANIFESTS:
+            self._store.tag(ref, replace(found, artifact_type=signatures.ARTIFACT))
+            yield self._store, found
 
     def _anywhere(self, ref: str, ask: Callable[[Endpoint, str, str], T]) -> T:
         """`ask(endpoint, repository, tag or digest)` of the mirrors, then of the registry itself."""

@@ -6,17 +6,18 @@ missing into a store first, so that building is the same for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pxeserver.config import Config
 from pxeserver.errors import NotFound, Unreachable, UsageError, did_you_mean
-from pxeserver.images import oci
+from pxeserver.images import oci, signatures
 from pxeserver.images.layers import BaseImage, base_image
 from pxeserver.images.layout import Layout, for_platforms
 from pxeserver.images.progress import Progress, Silent
+from pxeserver.images.signatures import Signed
 from pxeserver.images.store import Store
 from pxeserver.linuxkit.lockfile import Pin
 
@@ -40,6 +41,9 @@ class Source(Protocol):
 
     def pin(self, ref: str, arch: str, pull: bool = False) -> Pin:
         """The digest that says today what `ref` is: of the index where there is one. Raises what `base` does."""
+
+    def signatures(self, name: str, digest: str) -> Iterator[Signed]:
+        """Manifests of cosign signatures of the image `digest` of the repository `name` (registry/path)."""
 
     def names(self) -> Iterable[str]:
         """The references that this source is known to have, for finding the nearest one."""
@@ -65,6 +69,9 @@ class LayoutSource:
             return found.index.digest
         single = {e.platform["architecture"]: e.digest for e in self.layout.named(ref) if "architecture" in e.platform}
         return single if len(single) > 1 else found.digest
+
+    def signatures(self, name: str, digest: str) -> Iterator[Signed]:
+        return signatures.in_layout(self.layout, name, digest)
 
     def names(self) -> Iterable[str]:
         return {e.ref for e in self.layout.index() if e.ref and not e.artifact_type}
@@ -106,6 +113,10 @@ class Chain:
                 others = ", ".join(s.name for s in self.sources[:-1])
                 error.hint = f"{others} has no {ref}{did_you_mean(ref, self.names())}"
             raise
+
+    def signatures(self, name: str, digest: str) -> Iterator[Signed]:
+        for source in self.sources:
+            yield from source.signatures(name, digest)
 
     def names(self) -> Iterable[str]:
         return {name for s in self.sources for name in s.names()}

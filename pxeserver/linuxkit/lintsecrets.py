@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from pxeserver.errors import Where
-from pxeserver.linuxkit import plan, reference
+from pxeserver.linuxkit import plan, reference, trust
 from pxeserver.linuxkit.lintbase import Problem, Rule, Subject
 
 LOCAL = "docker.io/pxeserver/"  # made on this host by `bases build`, never fetched under this name
@@ -114,8 +114,20 @@ def _unpinned(subject: Subject) -> Iterator[Problem]:
         )
 
 
+def _trust_unused(subject: Subject) -> Iterator[Problem]:
+    refs = {use.ref for use in plan.uses(subject.loaded)}
+    for rule in trust.rules(subject.loaded):
+        if subject.whole and not any(map(rule.covers, refs)):
+            yield Problem(
+                rule.where,
+                f"{rule} means none of the images of this spec, so it protects nothing",
+                "write it as the images are written, without a tag: linuxkit/kernel, or linuxkit for all of them",
+            )
+
+
 RULES = (
     Rule("image-unpinned", "warning", "a base image that is not pinned, by digest or in the lock file", _unpinned),
+    Rule("trust-unused", "warning", "a line of trust that means none of the spec's images", _trust_unused),
     Rule("secret-private-key", "error", "a private key in a file, a variable or a command", _private_key),
     Rule("secret-token", "error", "a token of a well-known service", _token),
     Rule("secret-password-hash", "warning", "a password hash, which can be guessed at leisure", _hash),

@@ -12,7 +12,7 @@ from pxeserver import yamlpos
 from pxeserver.errors import UsageError, Where
 from pxeserver.linuxkit import legacy, packages, reference
 from pxeserver.linuxkit.context import Place
-from pxeserver.linuxkit.spec import SECTIONS, ContainerSpec, Kernel, Spec, VolumeSpec
+from pxeserver.linuxkit.spec import SECTIONS, ContainerSpec, Kernel, Spec, Trust, VolumeSpec
 
 LISTS = ("init", *SECTIONS, "volumes", "files")
 _VOLUME_NAME = re.compile(r"[a-z0-9_-]*")
@@ -127,8 +127,6 @@ def _one(source: SpecSource, strict: bool) -> _Loaded1:
             f"{source.name}: this is the form of 2017 ({', '.join(old)}): accepted, but net, ipc and uts "
             "that are not written are the host's today, where 2017 made new ones"
         )
-    if part.spec.trust.image or part.spec.trust.org:
-        warnings.append(f"{doc.where(('trust',), key=True)}: trust has no effect; pin images by digest instead")
     _check(part)
     return _Loaded1(source, doc, part.spec, part.called, part.formats, tuple(warnings))
 
@@ -191,4 +189,5 @@ def _append(first: Spec, later: Spec) -> Spec:
         if getattr(later.kernel, name) is not None:
             given[name] = getattr(later.kernel, name)
     update: dict[str, Any] = {name: (*getattr(first, name), *getattr(later, name)) for name in LISTS}
+    update["trust"] = Trust(image=(*first.trust.image, *later.trust.image), org=(*first.trust.org, *later.trust.org))
     return first.model_copy(update={**update, "kernel": first.kernel.model_copy(update=given)})

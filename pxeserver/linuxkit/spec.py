@@ -256,7 +256,7 @@ class FileSpec(Part):
 
 
 class Trust(Part):
-    """Of 2017; accepted and without effect."""
+    """Which images must be signed, or pinned by digest; see trust.py. LinuxKit accepts it and does nothing."""
 
     image: Strings = ()
     org: Strings = ()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from clilab import InnerShell, Ran, Shell
 from imagelab import KERNEL, Bases, file
+from signlab import Signer
 
 SPEC = 'kernel: {image: "l/kernel:1", cmdline: "quiet"}\ninit:\n  - l/init:1\n'
 
@@ -156,6 +157,32 @@ def test_what_cannot_be_locked(bench: Bench) -> None:
     done = bench.run("specs", "lock", bench.source, "web.yml")
     assert (done.code, "error[base-not-found]: web.yml:1:8: init[0]:" in done.err) == (3, True)
     assert not bench.lock.exists()
+
+
+def test_trust_is_kept_by_build_and_lock(bench: Bench, tmp_path: Path) -> None:
+    signer = Signer(tmp_path / "keys")
+    bench.spec.write_text(SPEC + "trust:\n  org: [l]\n")
+    base = bench.bases.named("docker.io/l/init:1")[0]
+    kernel = bench.bases.named("docker.io/l/kernel:1")[0]
+    done = bench.build()
+    assert (done.code, done.err.startswith("error[trust-no-key]: web.yml:")) == (4, True)
+    keys = {"PXESERVER_IMAGES_TRUST_KEYS": f"['{signer.public}']"}
+    signer.into_layout(bench.bases, "docker.io/l/kernel", kernel.digest)
+    done = bench.run("build", "-q", bench.source, "web.yml", **keys)
+    assert (
+        done.code,
+        "error[trust-unsigned]: web.yml:3:5: init[0]: docker.io/l/init:1 must be signed" in done.err,
+    ) == (
+        4,
+        True,
+    )
+    assert f"or pin it: docker.io/l/init@{base.digest}" in done.err
+    assert bench.run("specs", "lock", bench.source, "web.yml", **keys).code == 4
+    signer.into_layout(bench.bases, "docker.io/l/init", base.digest)
+    assert bench.run("build", "-q", bench.source, "web.yml", **keys).code == 0
+    assert bench.run("specs", "lock", bench.source, "web.yml", **keys).code == 0
+    assert bench.build("--locked").code == 0, "what is locked is pinned"
+    assert bench.build("--strict", "--dir", str(tmp_path)).code == 0, "LinuxKit looks at no trust"
 
 
 def test_a_lock_as_values(bench: Bench) -> None:

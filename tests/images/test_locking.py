@@ -9,6 +9,7 @@ from imagelab import Bases, Lab, file
 
 from pxeserver.errors import Refused
 from pxeserver.images import locking, oci
+from pxeserver.images.locked import LockedSource
 from pxeserver.images.sources import LayoutSource
 from pxeserver.linuxkit.loader import SpecSource
 from pxeserver.linuxkit.lockfile import Lock
@@ -40,12 +41,10 @@ def test_an_index_and_its_manifest_say_the_same_image(bases: Bases) -> None:
     base = source.base("docker.io/l/multi:1", "arm64")
     assert base.index
     for digest in (base.index.digest, base.digest):
-        locked = locking.LockedSource(source, [Lock("l", {"docker.io/l/multi:1": digest})])
+        locked = LockedSource(source, [Lock("l", {"docker.io/l/multi:1": digest})])
         assert locked.base("docker.io/l/multi:1", "arm64").digest == base.digest
     with pytest.raises(Refused) as caught:
-        locking.LockedSource(source, [Lock("l", {"docker.io/l/multi:1": base.digest})]).base(
-            "docker.io/l/multi:1", "amd64"
-        )
+        LockedSource(source, [Lock("l", {"docker.io/l/multi:1": base.digest})]).base("docker.io/l/multi:1", "amd64")
     assert caught.value.slug == "base-lock-differs"
 
 
@@ -55,9 +54,9 @@ def test_every_lock_that_knows_a_reference_must_agree(bases: Bases) -> None:
     digest = source.base(ref, "amd64").digest
     other = "sha256:" + "0" * 64
     agreeing = [Lock("a", {ref: digest}), Lock("b", {"x": other})]
-    assert locking.LockedSource(source, agreeing).base(ref, "amd64").digest == digest
+    assert LockedSource(source, agreeing).base(ref, "amd64").digest == digest
     with pytest.raises(Refused, match="is locked to sha256:0000"):
-        locking.LockedSource(source, [*agreeing, Lock("c", {ref: other})]).base(ref, "amd64")
+        LockedSource(source, [*agreeing, Lock("c", {ref: other})]).base(ref, "amd64")
 
 
 def test_references_with_a_digest_lock_to_it_and_several_uses_count_once(tmp_path: Path) -> None:
@@ -65,5 +64,5 @@ def test_references_with_a_digest_lock_to_it_and_several_uses_count_once(tmp_pat
     base = lab.bases.image("l/x:1", [file("x")])
     pinned = f"l/x:1@{'sha256:' + '3' * 64}"
     text = f"init: ['l/x:1', 'docker.io/l/x:1', '{pinned}']"
-    done = locking.write(SpecSource("web.yml", text, tmp_path), LayoutSource(lab.bases, "lab"), "amd64")
+    done = locking.write(SpecSource("web.yml", text, tmp_path), LayoutSource(lab.bases, "lab"), "amd64", lab.config)
     assert done.images == {"docker.io/l/x:1": base.digest, f"docker.io/{pinned}": "sha256:" + "3" * 64}

@@ -65,6 +65,7 @@ FOUND = [
     ("mount-point-unsure", whole(services=RO % "binds: ['/etc/x:/etc/x']")),
     ("mount-point-unsure", whole(services=RO % "tmpfs: ['/tmp:size=1m']")),
     ("mount-point-unsure", whole(services=RO % "mounts: [{type: bind, source: /a, destination: /b}]")),
+    ("trust-unused", whole() + "trust: {org: [linuxkit]}"),
     ("secret-private-key", whole(files='{path: k, contents: "x\\n-----BEGIN RSA PRIVATE KEY-----\\n", mode: "0644"}')),
     ("secret-private-key", whole(getty="env: ['K=-----BEGIN PRIVATE KEY-----']")),
     ("secret-token", whole(files="{path: k, contents: glpat-0123456789abcdefghij, mode: '0644'}")),
@@ -87,6 +88,7 @@ def test_found(load: Load, rule: str, text: str) -> None:
 
 CLEAN = [
     whole(),
+    whole() + "trust: {org: [library], image: [getty]}",
     "onboot: [{name: x, image: a/metadata, command: [cdrom]}]",  # a part of a spec, to be appended to others
     whole("console=tty0 ip=dhcp").replace("dhcpcd", "x"),
     whole().replace("dhcpcd", "linuxkit/ip"),

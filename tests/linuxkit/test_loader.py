@@ -166,10 +166,9 @@ def test_binds_find_the_volumes_of_all_specs_but_strict_only_of_the_last(load: L
         load("volumes: [{name: v}]", "volumes: [{name: v}]")
 
 
-def test_trust_is_accepted_with_a_warning(load: Load) -> None:
-    assert load("trust: {org: [linuxkit], image: [a]}", strict=True).warnings == ()
-    (warning,) = load("trust: {org: [linuxkit]}").warnings
-    assert warning.startswith("1.yml:1:1: trust: ") and "no effect" in warning
+def test_trust_of_all_sources_counts(load: Load) -> None:
+    loaded = load("trust: {org: [linuxkit], image: [a]}", "trust: {org: [b]}")
+    assert (loaded.spec.trust.org, loaded.spec.trust.image, loaded.warnings) == (("linuxkit", "b"), ("a",), ())
 
 
 def test_no_source_is_a_fault(load: Load) -> None:
