@@ -48,7 +48,9 @@ test: deps check ## Everything: check, servers, browser, end-to-end boots (root;
 
 test-all: test fuzz test-fresh ## test, a long fuzz, and both commands in a minimal system
 
-fuzz: $(STAMP) ## Run the property tests with many more examples
+SECONDS ?= 20
+fuzz: $(STAMP) ## Fuzz every parser for SECONDS=20 each, then run the property tests with many more examples
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 	@HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 1800
 
 bench: deps-demo $(STAMP) ## Measure the seconds of each boot chain, as JSON lines

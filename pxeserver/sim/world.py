@@ -140,6 +140,8 @@ class World:
         for _ in range(50):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             number = port or self._rng.choice(_PORTS)
+            if port:  # beside a boot server that has the port of all addresses
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((self._address, number))
             except OSError as error:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from simlab import DIRECT, MAC, PROXY, SCRIPT, Lan, Proxy, Tftp, World, program
 
 from pxeserver.sim.effects import Fetched
@@ -16,7 +18,7 @@ from pxeserver.sim.firmware import FIRMWARE, NAMES
 from pxeserver.sim.machine import Machine, Outcome, boot
 from pxeserver.sim.packets import Card
 from pxeserver.sim.programs import against_bios, against_efi, is_uki
-from pxeserver.wire import pxe
+from pxeserver.wire import dhcp, pxe
 
 KERNEL, INITRD = b"kernel" * 100, b"initrd" * 1000
 HEX = hashlib.sha256(KERNEL).hexdigest()
@@ -216,6 +218,37 @@ def test_a_machine_tries_again_and_reports_when_asked_to() -> None:
     assert posted == [{"stage": "network"}, {"stage": "containerd"}, {"stage": "up"}]
     _, world = Site(web={SCRIPT: b"#!ipxe\nkernel /initrd.img\nboot\n"}).boot("ipxe-rom", report=True)
     assert "names nobody to report to" in world.text()
+
+
+@dataclass
+class Noise:
+    """A server whose every answer is damaged on its way."""
+
+    inner: Any
+    rng: random.Random
+
+    def dhcp(self, packet: dhcp.Packet, port: int) -> list[Any]:
+        return [(delay, self.damaged(raw), peer) for delay, raw, peer in self.inner.dhcp(packet, port)]
+
+    def udp(self, payload: bytes, to: Any, sender: Any) -> list[Any]:
+        return [(delay, self.damaged(raw), peer) for delay, raw, peer in self.inner.udp(payload, to, sender)]
+
+    def damaged(self, raw: bytes) -> bytes:
+        if self.rng.random() < 0.6:
+            return raw
+        at = self.rng.randrange(len(raw))
+        return raw[:at] + self.rng.randbytes(3) + raw[at + self.rng.randrange(6) :]
+
+
+@given(st.sampled_from(sorted(FIRMWARE)), st.integers(0, 2**32))
+def test_damaged_answers_never_break_the_simulator(name: str, seed: int) -> None:
+    """It ends with an outcome, whatever comes."""
+    rng = random.Random(seed)
+    proxy = Proxy(files={"bios": "x", "efi": "x", "ipxe": SCRIPT, "http": LOADER})
+    servers = tuple(Noise(server, rng) for server in (Lan(), proxy, Tftp({"x": X86, "start4.elf": b"x"})))
+    world = World(servers, {SCRIPT: BOOT, LOADER: X86})
+    outcome = world.play(boot(Machine(FIRMWARE[name], Card.of(MAC)), rng))
+    assert outcome.result in ("booted", "failed")
 
 
 def test_what_a_program_is() -> None:
