@@ -289,3 +289,32 @@ class World:
 
 
 DIRECT = pxe.DIRECT
+NO_4011: dict[str, Any] = {"silent_4011": True}
+# What a proxy offer must contain: measured against iPXE 1.0, the same as a plain ROM, and OVMF.
+# One line: what the proxy does; then whether iPXE's ROM, a plain BIOS ROM and UEFI find their file.
+TABLE: list[tuple[str, dict[str, Any], str, str, str]] = [
+    ("file and siaddr, 60, 54, 97, 4011", {}, "ok", "ok", "ok"),
+    ("no 60", {"no": {"60"}}, "no", "no", "no"),
+    ("no 60, 43", {"no": {"60"}, "vendor": DIRECT, **NO_4011}, "no", "no", "no"),
+    ("no 97", {"no": {"97"}}, "ok", "ok", "ok"),
+    ("no 97, 43", {"no": {"97"}, "vendor": DIRECT, **NO_4011}, "ok", "ok", "ok"),
+    ("no 54", {"no": {"54"}, **NO_4011}, "ok", "ok", "no"),
+    ("no 54, 43", {"no": {"54"}, "vendor": DIRECT, **NO_4011}, "ok", "ok", "no"),
+    ("siaddr 0", {"no": {"siaddr"}, **NO_4011}, "no", "no", "no"),
+    ("siaddr 0, 43", {"no": {"siaddr"}, "vendor": DIRECT, **NO_4011}, "no", "no", "ok"),
+    ("siaddr 0, 66, 43", {"no": {"siaddr"}, "opt66": True, "vendor": DIRECT, **NO_4011}, "no", "no", "ok"),
+    ("siaddr 0, sname, 43", {"no": {"siaddr"}, "sname": True, "vendor": DIRECT, **NO_4011}, "no", "no", "ok"),
+    ("67 instead of file", {"no": {"file"}, "opt67": True, **NO_4011}, "ok", "ok", "no"),
+    ("67 instead of file, 43", {"no": {"file"}, "opt67": True, "vendor": DIRECT, **NO_4011}, "ok", "ok", "ok"),
+    ("66 and 67 only", {"no": {"siaddr", "file"}, "opt66": True, "opt67": True, **NO_4011}, "no", "no", "no"),
+    (
+        "66 and 67 only, 43",
+        {"no": {"siaddr", "file"}, "opt66": True, "opt67": True, "vendor": DIRECT, **NO_4011},
+        *("no", "no", "ok"),
+    ),
+    ("file in the offer, nothing on 4011, no 43", NO_4011, "ok", "ok", "no"),
+    ("file in the offer, 43", {"vendor": DIRECT, **NO_4011}, "ok", "ok", "ok"),
+    ("empty offer, file on 4011", {"only_4011": True}, "ok", "ok", "ok"),
+    ("2 s late, 43", {"delay": 2.0, "vendor": DIRECT, **NO_4011}, "ok", "ok", "ok"),
+    ("5 s late, 43", {"delay": 5.0, "vendor": DIRECT, **NO_4011}, "no", "no", "on retry"),
+]
