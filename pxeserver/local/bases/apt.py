@@ -39,7 +39,7 @@ class Apt:
     """
 
     def __init__(self, folder: Path, components: Sequence[str] = (), suite: str = "") -> None:
-        self._folder = folder
+        folder = folder.absolute()  # apt puts a relative one below its own
         self._components = tuple(components)
         self._suite = suite
         self._state = folder / "apt"
