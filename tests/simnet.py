@@ -6,9 +6,11 @@ All names begin with `si-`; every process is ended by its pid, every namespace r
 from __future__ import annotations
 
 import http.server
+import itertools
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+from fleetlab import build
 from servelab import Loop, _enter, ip, within
-from simlab import Server
+from simlab import Server, program
 
 from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.serve.boot import BootServer, bind
@@ -26,13 +30,14 @@ from pxeserver.wire.reader import WireError
 
 LAN, SERVER, CLIENT = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 POOL = ("10.77.0.100", "10.77.0.199")
+_NUMBERS = itertools.count()
 
 
 class Net:
     """sw (a bridge), lan (dnsmasq: addresses and nothing else), srv, cli."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.prefix = folder, f"si-{os.getpid()}-"
+        self.folder, self.prefix = folder, f"si-{os.getpid()}-{next(_NUMBERS)}-"
         self.processes: list[subprocess.Popen[bytes]] = []
         for name in ("sw", "lan", "srv", "cli"):
             ip("netns", "add", self.ns(name))
@@ -186,3 +191,41 @@ class Web:
         self.server.shutdown()
         self._thread.join(20)
         self.server.server_close()
+
+
+class Host:
+    """The boot server's host, with `pxeserver serve` running on it."""
+
+    def __init__(self, net: Net, folder: Path, **sections: object) -> None:
+        self.net, self.folder, self.file = net, folder, folder / "pxeserver.yaml"
+        data = folder / "data"
+        (data / "loaders").mkdir(parents=True)
+        (data / "loaders/undionly.kpxe").write_bytes(b"\xea" * 70_001)
+        (data / "loaders/snponly.efi").write_bytes(program(size=150_000))
+        self.image = build(data, "web")
+        plain = {
+            "server": {"data": str(data), "interfaces": ["eth0"]},
+            "admin": {"socket": str(folder / "api.sock"), "listen": "127.0.0.1:8099"},
+        }
+        self.file.write_text(yaml.safe_dump({**plain, **sections}))
+        self.out = (folder / "serve.log").open("w+")
+        self.process = subprocess.Popen(self.argv("serve"), stdout=self.out, stderr=subprocess.STDOUT)
+        end = time.monotonic() + 60
+        while "API on the Unix socket" not in (folder / "serve.log").read_text():
+            assert self.process.poll() is None and time.monotonic() < end, (folder / "serve.log").read_text()
+            time.sleep(0.05)
+
+    def argv(self, *words: str, where: str = "srv") -> list[str]:
+        command = [sys.executable, "-m", "pxeserver", "--config", str(self.file), *words]
+        return ["ip", "netns", "exec", self.net.ns(where), *command]
+
+    def run(self, *words: str, where: str = "srv") -> subprocess.CompletedProcess[str]:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PXESERVER_")}
+        return subprocess.run(
+            self.argv(*words, where=where), capture_output=True, text=True, env=environ, timeout=100, check=False
+        )
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self.out.close()

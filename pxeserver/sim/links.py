@@ -27,12 +27,16 @@ _EVERYONE = b"\xff" * 6
 SITE = "192.0.2.1"  # the DHCP server that a relay makes up (RFC 5737)
 _SITE_PORT = ("255.255.255.255", 68)
 Hear = Callable[[bytes, Peer], None]
+Note = Callable[[str], None]
 
 
 class Link(Protocol):
-    """DHCP to everybody, what comes back to port 68, and the address to speak from afterwards."""
+    """DHCP to everybody, what comes back to port 68, and the address to speak from afterwards.
 
-    def start(self, hear: Hear) -> None: ...
+    `start` is told who hears the answers, and whom to tell what a person should know.
+    """
+
+    def start(self, hear: Hear, note: Note) -> None: ...
     def broadcast(self, payload: bytes) -> None: ...
     def use(self, address: str, server: str) -> str: ...
     def close(self) -> None: ...
@@ -65,7 +69,7 @@ class Relay:
         self._sock = _bound(own)
         self._hear: Hear | None = None
 
-    def start(self, hear: Hear) -> None:
+    def start(self, hear: Hear, note: Note) -> None:
         self._hear = hear
         asyncio.get_running_loop().add_reader(self._sock, self._readable)
 
@@ -135,9 +139,9 @@ class Wire:
     """Frames of the machine's own MAC on an interface. Without `lease` no address is taken from the site's DHCP server:
     its offer is heard, the REQUEST stays here, and the machine speaks from this host's address."""
 
-    def __init__(self, interface: str, mac: Mac, own: str, *, lease: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, interface: str, mac: Mac, own: str, *, lease: bool) -> None:
         self.interface, self.mac, self.own, self.lease = interface, mac_to_bytes(mac), own, lease
-        self._say = say
+        self._note: Note = lambda text: None
         self._leased: tuple[str, str] | None = None
         self._hear: Hear | None = None
         try:
@@ -152,8 +156,8 @@ class Wire:
             self._sock.close()
             raise UsageError("no-interface", f'no interface "{interface}"', hint="`ip -br link` lists them") from None
 
-    def start(self, hear: Hear) -> None:
-        self._hear = hear
+    def start(self, hear: Hear, note: Note) -> None:
+        self._hear, self._note = hear, note
         asyncio.get_running_loop().add_reader(self._sock, self._readable)
 
     def close(self) -> None:
@@ -163,7 +167,7 @@ class Wire:
             released = packets.release(packets.Card.of(self.mac.hex(":")), random.randbytes(4), address, server)
             self._frame(ip.pack(released, (address, 68), ("255.255.255.255", 67)))
             _ip("address", "del", f"{address}/32", "dev", self.interface)
-            self._say(f"gives {address} back to {server}")
+            self._note(f"gives {address} back to {server}")
         self._sock.close()
 
     def broadcast(self, payload: bytes) -> None:
@@ -177,10 +181,10 @@ class Wire:
 
     def use(self, address: str, server: str) -> str:
         if not self.lease:
-            self._say(f"takes no lease: {address} was offered by {server}; goes on as {self.own}, this host's own")
+            self._note(f"takes no lease: {address} was offered by {server}; goes on as {self.own}, this host's own")
             return self.own
         if self._leased is None:
-            self._say(f"takes a lease: {address} from {server}, for {self.mac.hex(':')}, until the end of this run")
+            self._note(f"takes a lease: {address} from {server}, for {self.mac.hex(':')}, until the end of this run")
             _ip("address", "add", f"{address}/32", "dev", self.interface)
             self._leased = (address, server)
         return address

@@ -5,14 +5,12 @@ from __future__ import annotations
 import ipaddress
 import random
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pxeserver.errors import Unreachable, UsageError
 from pxeserver.local.interfaces import read_interfaces
 from pxeserver.mac import Mac, mac_to_bytes
 from pxeserver.sim import faults as bad
-from pxeserver.sim.effects import Say
 from pxeserver.sim.links import Link, Relay, Wire
 from pxeserver.sim.machine import Machine, Outcome, boot
 from pxeserver.sim.world import Watch, World
@@ -50,10 +48,10 @@ def loopback_of(mac: Mac) -> str:
     return f"127.{first + 2}.{second + 1}.{third + 1}"
 
 
-def open_link(way: Way, mac: Mac, say: Callable[[str], None]) -> Link:
+def open_link(way: Way, mac: Mac) -> Link:
     """The machine's link. UsageError, Refused or Unreachable when this host cannot go that way."""
     if way.interface:
-        return Wire(way.interface, mac, _address_on(way.interface), lease=way.lease, say=say)
+        return Wire(way.interface, mac, _address_on(way.interface), lease=way.lease)
     try:
         own = loopback_of(mac) if _loopback(way.server) else _address_towards(way.server)
     except ValueError:
@@ -92,12 +90,5 @@ async def simulate(
 ) -> Outcome:
     """Switch the machine on and see how far it comes. The same seed loses the same datagrams."""
     rng = random.Random(f"{seed} {machine.card.mac} {machine.firmware.name}")
-    worlds: list[World] = []
-
-    def say(text: str) -> None:
-        watch(worlds[0].now() if worlds else 0.0, Say("note", text))
-
-    link = open_link(way, machine.card.mac, say)
-    world = World(link, rng=rng, faults=faults, watch=watch, pace=pace)
-    worlds.append(world)
+    world = World(open_link(way, machine.card.mac), rng=rng, faults=faults, watch=watch, pace=pace)
     return await world.play(boot(machine, rng))

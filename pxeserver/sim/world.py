@@ -64,7 +64,7 @@ class World:
     async def play(self, play: Play[T]) -> T:
         """The generator's result, all its wishes granted. Closes everything at the end."""
         answer: Any = None
-        self._link.start(partial(self._arrived, CLIENT))
+        self._link.start(partial(self._arrived, CLIENT), self._note)
         try:
             while True:
                 try:
@@ -76,6 +76,9 @@ class World:
         finally:
             play.close()
             await self._close()
+
+    def _note(self, text: str) -> None:
+        self._watch(self.now(), Say("note", text))
 
     async def _close(self) -> None:
         self._link.close()
@@ -152,7 +155,7 @@ class World:
                     continue
                 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
                 sock.bind((self._address, 0))
-                self._watch(self.now(), Say("note", f"port {port} is in use on this host: asks from another one"))
+                self._note(f"port {port} is in use on this host: asks from another one")
             self._ports[number] = sock
             self._loop.add_reader(sock, self._readable, number, sock)
             return number

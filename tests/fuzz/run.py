@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
 import re
 import subprocess
@@ -22,6 +23,8 @@ import mutate
 
 TOP = Path(__file__).resolve().parents[2]
 FOLDER = TOP / "var" / "fuzz"
+FLOOD = 1_000_000
+LONG = 300  # seconds for each target, from which on the flood is a whole one
 
 
 def by_atheris(target: str, seconds: int) -> tuple[bool, str]:
@@ -47,6 +50,14 @@ def by_chance(target: str, seconds: int) -> tuple[bool, str]:
     return True, f"{count} inputs, without atheris"
 
 
+def flooded(count: int) -> tuple[bool, str]:
+    """Malformed datagrams against a running server, in namespaces."""
+    argv = [sys.executable, "-m", "pytest", "-q", str(TOP / "tests/fuzz/test_flood.py")]
+    environ = {**os.environ, "FLOOD": str(count)}
+    done = subprocess.run(argv, cwd=TOP, env=environ, capture_output=True, text=True, check=False)
+    return done.returncode == 0, f"flood: {count} malformed datagrams, {done.stdout.strip()[-2000:]}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, default=20, help="for each target")
@@ -60,6 +71,12 @@ def main() -> int:
         print(f"fuzz {target}: {given.seconds} s, {text if fine else 'BROKEN'}", flush=True)
         if not fine:
             print(text)
+    if os.geteuid() == 0:
+        fine, text = flooded(FLOOD if given.seconds >= LONG else FLOOD // 20)
+        broken |= not fine
+        print(text)
+    else:
+        print("flood: not run, it needs root")
     percent = coverage_of_wire.measure()
     print(f"branch coverage of wire/ by tests/wire: {percent:.1f} % (at least {coverage_of_wire.BOUND})")
     return 1 if broken or percent < coverage_of_wire.BOUND else 0

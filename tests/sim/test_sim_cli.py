@@ -3,63 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-import time
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
-from fleetlab import build
-from simlab import program
-from simnet import SERVER, Net
+from simnet import SERVER, Host, Net
 
 from pxeserver.cli.main import cli
 from pxeserver.sim.firmware import NAMES
 from pxeserver.sim.selftest import PREFIX, mac_for
 
 pytestmark = pytest.mark.server
-
-
-class Host:
-    """The boot server's host, with `pxeserver serve` running on it."""
-
-    def __init__(self, net: Net, folder: Path, **sections: object) -> None:
-        self.net, self.folder, self.file = net, folder, folder / "pxeserver.yaml"
-        data = folder / "data"
-        (data / "loaders").mkdir(parents=True)
-        (data / "loaders/undionly.kpxe").write_bytes(b"\xea" * 70_001)
-        (data / "loaders/snponly.efi").write_bytes(program(size=150_000))
-        self.image = build(data, "web")
-        plain = {
-            "server": {"data": str(data), "interfaces": ["eth0"]},
-            "admin": {"socket": str(folder / "api.sock"), "listen": "127.0.0.1:8099"},
-        }
-        self.file.write_text(yaml.safe_dump({**plain, **sections}))
-        self.out = (folder / "serve.log").open("w+")
-        self.process = subprocess.Popen(self.argv("serve"), stdout=self.out, stderr=subprocess.STDOUT)
-        end = time.monotonic() + 60
-        while "API on the Unix socket" not in (folder / "serve.log").read_text():
-            assert self.process.poll() is None and time.monotonic() < end, (folder / "serve.log").read_text()
-            time.sleep(0.05)
-
-    def argv(self, *words: str, where: str = "srv") -> list[str]:
-        command = [sys.executable, "-m", "pxeserver", "--config", str(self.file), *words]
-        return ["ip", "netns", "exec", self.net.ns(where), *command]
-
-    def run(self, *words: str, where: str = "srv") -> subprocess.CompletedProcess[str]:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("PXESERVER_")}
-        return subprocess.run(
-            self.argv(*words, where=where), capture_output=True, text=True, env=environ, timeout=100, check=False
-        )
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self.out.close()
 
 
 @pytest.fixture(scope="module")
