@@ -68,9 +68,10 @@ class Relay:
         self._circuit = b"\1\6sim-67"
         self._sock = _bound(own)
         self._hear: Hear | None = None
+        self._note: Note = lambda text: None
 
     def start(self, hear: Hear, note: Note) -> None:
-        self._hear = hear
+        self._hear, self._note = hear, note
         asyncio.get_running_loop().add_reader(self._sock, self._readable)
 
     def close(self) -> None:
@@ -78,6 +79,7 @@ class Relay:
         self._sock.close()
 
     def use(self, address: str, server: str) -> str:
+        self._note(f"takes no lease: {address} was made up by the simulated relay")
         return address
 
     def broadcast(self, payload: bytes) -> None:
