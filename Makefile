@@ -14,6 +14,7 @@ ENV_SUDO := $(if $(SUDO),$(SUDO) --preserve-env=CI,)
 # What a private network with a diskless machine takes; then what the tests take besides.
 DEMO_PACKAGES := qemu-system-x86 ipxe-qemu ovmf ipxe dnsmasq-base iproute2 ca-certificates
 TEST_PACKAGES := $(DEMO_PACKAGES) tcpdump busybox docker-registry docker.io chromium chromium-driver fonts-dejavu-core git
+BENCH_PACKAGES := $(DEMO_PACKAGES) gcc libc6-dev nginx-light tftpd-hpa pigz
 
 .PHONY: help deps deps-demo venv lock lint check test test-all fuzz bench demo test-fresh clean
 
@@ -53,8 +54,10 @@ fuzz: $(STAMP) ## Fuzz every parser for SECONDS=20 each, then run the property t
 	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 	@HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 1800
 
-bench: deps-demo $(STAMP) ## Measure the seconds of each boot chain, as JSON lines
-	@$(SUDO) $(BIN)/python bench/boots.py
+SECTION ?=
+bench: $(STAMP) ## Measure against the peers: SECTION=build|tftp|http|dhcp|dns|storm|boots, all of them without one (root)
+	@SUDO="$(SUDO)" scripts/packages $(BENCH_PACKAGES)
+	@$(SUDO) $(BIN)/python -m bench $(SECTION)
 
 demo: deps-demo $(STAMP) ## Boot a diskless machine in a private network on this host (ONCE=1: end by itself)
 	@$(SUDO) $(BIN)/pxeserver --data var/data demo $(if $(filter-out 0,$(ONCE)),--once)

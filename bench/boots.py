@@ -1,20 +1,23 @@
-"""Seconds from power-on to each stage, for each way of booting: one JSON line per boot (root).
-
-bench/boots.py [--repeat N] [--only CHAIN] [--data FOLDER]
-"""
+"""Seconds from power-on to each stage, for each way of booting (root). No peer, so no target; see the details."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bench.targets import Measured, Target
 from pxeserver.config import Config, Server
 from pxeserver.images.progress import Silent
 from pxeserver.local import demo, qemu
 from pxeserver.local.demo_prepare import prepare
 from pxeserver.local.loaders_fetch import ensure
+
+if TYPE_CHECKING:
+    from bench.__main__ import Options
+
+TARGETS: tuple[Target, ...] = ()
+DATA = Path("var/data")
 
 # name -> (hardware, loader that the machine is pinned to)
 CHAINS: dict[str, tuple[qemu.Hardware, str]] = {
@@ -25,7 +28,7 @@ CHAINS: dict[str, tuple[qemu.Hardware, str]] = {
 }
 
 
-def measure(data: Path, spec: str, chain: str) -> dict[str, object]:
+def boot(data: Path, spec: str, chain: str) -> dict[str, object]:
     """Boot one machine to `up`; its stages in seconds since power-on."""
     hardware, loader = CHAINS[chain]
     with tempfile.TemporaryDirectory(prefix="pxeserver-bench-") as temporary:
@@ -43,18 +46,9 @@ def measure(data: Path, spec: str, chain: str) -> dict[str, object]:
             return {"chain": chain, "spec": spec, **stages, "loadavg": float(load)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--only", choices=CHAINS)
-    parser.add_argument("--data", type=Path, default=Path("var/data"))
-    options = parser.parse_args()
-    image = prepare(Config(server=Server(data=str(options.data))), "web", Silent())
-    ensure(options.data)
-    for _ in range(options.repeat):
-        for chain in [options.only] if options.only else CHAINS:
-            print(json.dumps(measure(options.data, image.spec, chain)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> Measured:
+    image = prepare(Config(server=Server(data=str(DATA))), "web", Silent())
+    ensure(DATA)
+    rounds = options.rounds or 1
+    boots = [boot(DATA, image.spec, chain) for _ in range(rounds) for chain in CHAINS]
+    return Measured(rounds=rounds, details={"boots": boots})
