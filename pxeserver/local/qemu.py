@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pxeserver.errors import NotFound
 from pxeserver.local import netlab
@@ -21,11 +22,16 @@ FIRMWARE = (
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
 )
+# what OVMF reads of its PXE client (OvmfPkg/README, "NETWORK SUPPORT")
+PXE_SWITCHES = ("opt/org.tianocore/IPv4PXESupport", "opt/org.tianocore/IPv6PXESupport")
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """A machine without a disk. `rom` None = the card's own PXE ROM (QEMU's iPXE), "" = none, else a file."""
+    """A machine without a disk. `rom` None = the card's own PXE ROM (QEMU's iPXE), "" = none, else a file.
+
+    `network` "http" leaves UEFI nothing but HTTP boot, as a firmware setup can; "" is whatever it tries by itself.
+    """
 
     mac: Mac = "52:54:00:77:00:01"
     uefi: bool = False
@@ -33,6 +39,7 @@ class Hardware:
     cpus: int = 1
     nic: str = "virtio-net-pci"
     rom: str | None = None
+    network: Literal["", "http"] = ""
     accel: str = "tcg"
 
 
@@ -80,6 +87,8 @@ def command(
         shutil.copyfile(template, variables)
         argv += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_plain(code)}"]
         argv += ["-drive", f"if=pflash,format=raw,unit=1,file={_plain(variables)}"]
+        if hardware.network == "http":
+            argv += [word for switch in PXE_SWITCHES for word in ("-fw_cfg", f"name={switch},string=n")]
     if kernel is not None:
         argv += ["-kernel", str(kernel.kernel), "-append", kernel.cmdline]
         if kernel.initrd is not None:
