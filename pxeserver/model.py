@@ -12,6 +12,9 @@ from pxeserver.serial import When
 Digest = str  # "sha256:<64 hex>"
 
 
+STYLE_FACT = "style"  # of a machine: the shape of the offer that its firmware took last
+
+
 class Stage(StrEnum):
     """How far a boot has come, in order."""
 

@@ -163,6 +163,18 @@ class Machine:
 
         return within(self.wire.client, work)
 
+    def say(self, reply: dhcp.Packet) -> None:
+        """Broadcast what a DHCP server says."""
+
+        def work() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                sock.bind(("", 67))
+                sock.sendto(reply.pack(), ("255.255.255.255", 68))
+
+        within(self.wire.client, work)
+
     def offer(self, name: str, **changes: Any) -> dhcp.Packet:
         """DISCOVER as captured; the offer."""
         got = self.ask(captured(name, self.mac, **changes))

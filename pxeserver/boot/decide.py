@@ -7,10 +7,10 @@ from typing import Literal
 
 from pxeserver.boot.profile import LOCAL_BOOT_VAR, NO_OFFER, choose
 from pxeserver.boot.quirks import Quirk, Quirks, quirk_for
-from pxeserver.boot.request import BootRequest, request_of
+from pxeserver.boot.request import OWN_CLASS, BootRequest, request_of
 from pxeserver.boot.styles import SILENCE, STYLES, styles_for
 from pxeserver.config import Config
-from pxeserver.model import Digest, FleetView, Pin, Reason, Recent
+from pxeserver.model import STYLE_FACT, Digest, FleetView, Machine, Pin, Reason, Recent
 from pxeserver.wire import dhcp, pxe
 
 __all__ = ["STYLES", "BootRequest", "Decision", "decide", "request_of"]
@@ -80,7 +80,7 @@ def decide(
             reasons.append(
                 Reason("loop", f"{recent.loader} was fetched {recent.loader_cycles} times, its script never")
             )
-    style, origin = _style(request, family, pin, quirk, recent)
+    style, origin = _style(request, family, pin, quirk, recent, machine)
     reasons.append(Reason("style", f"{style}: {STYLES[style].about}; {origin}"))
     return Decision(
         "answer",
@@ -116,6 +116,8 @@ def _wants_loader(request: BootRequest, pin: Pin, recent: Recent | None, now: fl
     """Loader or script, and why. Only iPXE fetches scripts; which iPXE is asking follows from what its MAC just did."""
     if not request.ipxe:
         return True, "firmware cannot read scripts: a loader"
+    if request.user_class == OWN_CLASS:
+        return False, "our own iPXE, by its user class: the script"
     if pin.loader:
         why = "iPXE of the network card, but the machine is pinned to a loader"
     elif request.user_class == "gPXE":
@@ -152,8 +154,16 @@ def _loader(family: str, pin: Pin, quirk: Quirk | None, config: Config) -> tuple
     return "", ""
 
 
-def _style(request: BootRequest, family: str, pin: Pin, quirk: Quirk | None, recent: Recent | None) -> tuple[str, str]:
-    """Style and why: pinned > by quirk > the last one, or the next one after SILENCE unanswered offers > the first."""
+def _style(
+    request: BootRequest,
+    family: str,
+    pin: Pin,
+    quirk: Quirk | None,
+    recent: Recent | None,
+    machine: Machine | None,
+) -> tuple[str, str]:
+    """Style and why: pinned > the last one, or the next one after SILENCE unanswered offers > the one that an earlier
+    boot took > by quirk > the first."""
     order = styles_for(family, http=request.http, uboot=request.arch.uboot)
     if request.http:
         return order[0], "HTTP boot has no other"
@@ -162,6 +172,9 @@ def _style(request: BootRequest, family: str, pin: Pin, quirk: Quirk | None, rec
     if quirk is not None and quirk.set.style:
         order = (quirk.set.style, *(name for name in order if name != quirk.set.style))
     if recent is None or recent.style not in order:
+        learnt = machine.facts.get(STYLE_FACT, "") if machine is not None else ""
+        if learnt in order:
+            return learnt, "its firmware took it in an earlier boot"
         return order[0], f"the first for {family}"
     if request.message == dhcp.DISCOVER and recent.discovers and recent.discovers % SILENCE == 0:
         following = order[(order.index(recent.style) + 1) % len(order)]

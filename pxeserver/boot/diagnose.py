@@ -29,6 +29,7 @@ STOPPED_PATIENCE = 15.0  # after a broken transfer; iPXE and we retry within thi
 # slug -> what to do about it; MACHINE becomes its name. docs/errors.md explains each.
 FIXES: Mapping[str, str] = {
     "no-offer-uptake": "look for a second boot server here (pxeserver doctor); try pxeserver pin MACHINE style=late",
+    "other-boot-server": "take the boot options (66, 67, next-server, PXEClient) away from that server",
     "loader-not-fetched": "let UDP port 69 and the ports above 1024 of this server through the firewall",
     "loader-stopped": "look for packet loss; behind a tunnel set tftp.blksize_max to 1400 or less",
     "loader-loop": "try another loader: pxeserver pin MACHINE loader=ipxe.efi (UEFI) or loader=ipxe.pxe (BIOS)",
@@ -172,6 +173,9 @@ def _offer(events: Sequence[Event], silence: float) -> Cause | None:
     tried = f"{len(offers)} answers" + (f", styles {styles}" if styles else "")
     asked_again = any(event.data.get("port") == "4011" for event in offers)
     if not asked_again and not (offers and offers[-1].data.get("kind") == "script"):
+        rival = next((event for event in reversed(events) if _what(event, "other-server")), None)
+        if rival is not None:
+            return _cause("other-boot-server", "the firmware took another server's offer, not ours", rival.text, tried)
         return _cause("no-offer-uptake", "the firmware took none of the offers", tried)
     if silence < PATIENCE[Stage.OFFER]:
         return None

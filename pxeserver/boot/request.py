@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from pxeserver.mac import Mac
 from pxeserver.wire import dhcp, pxe
 
-IPXE_CLASSES = frozenset({"iPXE", "gPXE"})
+OWN_CLASS = "pxeserver"  # of an iPXE that was built for us: `set user-class pxeserver` in its embedded script
+IPXE_CLASSES = frozenset({"iPXE", "gPXE", OWN_CLASS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ def request_of(packet: dhcp.Packet, port: int) -> BootRequest | None:
         arch=arch,
         arch_from=arch_from,
         bare=option(dhcp.OPT_VENDOR_CLASS) == vendor.kind,
-        vendor=pxe.HTTP_CLIENT if vendor.kind == pxe.HTTP_CLIENT else pxe.PXE_CLIENT,
-        user_class=next((name for name in classes if name in IPXE_CLASSES), ""),
+        vendor=_echo(vendor, arch),
+        user_class=OWN_CLASS if OWN_CLASS in classes else next((n for n in classes if n in IPXE_CLASSES), ""),
         features=pxe.ipxe_features(option(dhcp.OPT_IPXE) or b""),
         uuid=pxe.uuid_text(option(dhcp.OPT_UUID) or b""),
         undi=pxe.undi_version(option(dhcp.OPT_UNDI) or b""),
@@ -78,6 +80,12 @@ def request_of(packet: dhcp.Packet, port: int) -> BootRequest | None:
         giaddr=packet.giaddr,
         boot_item=pxe.boot_item(option(dhcp.OPT_VENDOR_SPECIFIC) or b""),
     )
+
+
+def _echo(vendor: pxe.VendorClass, arch: pxe.Arch) -> bytes:
+    """What option 60 of the answer says. U-Boot has a word of its own; whether it wants a URL follows from its arch."""
+    by_http = vendor.kind == pxe.HTTP_CLIENT or (vendor.kind == pxe.UBOOT_CLIENT and arch.http)
+    return pxe.HTTP_CLIENT if by_http else pxe.PXE_CLIENT
 
 
 def _arch(packet: dhcp.Packet, vendor: pxe.VendorClass) -> tuple[pxe.Arch, str]:
@@ -94,19 +102,32 @@ def _arch(packet: dhcp.Packet, vendor: pxe.VendorClass) -> tuple[pxe.Arch, str]:
 
 
 def mac_of(packet: dhcp.Packet) -> Mac | None:
-    """The Ethernet address; for other hardware the one in option 61, or the port GUID there as 6 bytes; else None."""
+    """The Ethernet address. Other hardware (IPoIB, Omni-Path: RFC 4390) is known by what stays the same of it: the MAC
+    or the port GUID in option 61, the GUID in chaddr, else an address made of the UUID in option 97; else None.
+    """
     raw = packet.chaddr
     if len(raw) != 6 or packet.htype != 1:
         ident = packet.option(dhcp.OPT_CLIENT_ID) or b""
+        uuid = packet.option(dhcp.OPT_UUID) or b""
         if len(ident) == 7 and ident[0] == 1:
             raw = ident[1:]
         elif len(ident) > 8:  # InfiniBand: an 8-byte port GUID ends the identifier
-            raw = ident[-8:-5] + ident[-3:]
+            raw = _of_guid(ident[-8:])
+        elif len(raw) == 8 and any(raw):
+            raw = _of_guid(raw)
+        elif pxe.uuid_text(uuid) and any(uuid):
+            # locally administered: no vendor's card has it. Parts of a UUID repeat within a vendor, its digest does not
+            raw = b"\2" + hashlib.sha256(uuid).digest()[:5]
         else:
             return None
     if raw == bytes(6) or raw[0] & 1:
         return None
     return raw.hex(":")
+
+
+def _of_guid(guid: bytes) -> bytes:
+    """The six bytes that Linux shows as the address of such a port: an EUI-64 without its middle."""
+    return guid[:3] + guid[-3:]
 
 
 def _address(raw: bytes | None) -> str:

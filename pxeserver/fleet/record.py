@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 from pxeserver.fleet import rows
 from pxeserver.fleet.settle import settled
 from pxeserver.fleet.tables import BootRow, EventRow, MachineRecord, MacRecord
-from pxeserver.model import STAGES, Digest, Event, Result, Stage
+from pxeserver.model import STAGES, STYLE_FACT, Digest, Event, Result, Stage
 
 CHUNK = 400  # events per round of queries; well under SQLite's number of parameters
 TEXT_MAX = 64 * 1024
@@ -95,6 +95,8 @@ class _Batch:
         if event.boot:
             boot = self._boot(event, host)
             self._advance(boot, event)
+            if host is not None:
+                self._learn_style(host, boot, event)
             if boot["counts"].get(event.kind, 0) >= (KEEP_STAGE if event.stage else KEEP_OTHER):
                 self._drop_newest(event.boot, event.kind)
             else:
@@ -111,6 +113,13 @@ class _Batch:
             host.facts, host.arch, host.memory_mib = facts, arch, memory
             self.moved = True
         host.ip = clean(data.get("ip", ""), 50) or host.ip
+
+    def _learn_style(self, host: _Host, boot: Mapping[str, Any], event: Event) -> None:
+        """The offer before the first loader, or before the script of an iPXE in ROM, is one that the firmware takes."""
+        first = event.stage is Stage.LOADER or (event.stage is Stage.SCRIPT and Stage.LOADER not in boot["stages"])
+        if first and boot["style"] and boot["style"] != host.facts.get(STYLE_FACT):
+            host.facts = {**host.facts, STYLE_FACT: boot["style"]}
+            self.moved = True
 
     def _boot(self, event: Event, host: _Host | None) -> dict[str, Any]:
         """The event's boot, opened if it is new; the machine's boot before it is closed then."""

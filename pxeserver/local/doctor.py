@@ -186,10 +186,9 @@ def check_offers(interface: str, offers: Sequence[Offer], own: set[str]) -> Iter
             "pxeserver hands out none: machines need the site's DHCP server on the same wire",
         )
     for offer in others:
-        if offer.boot or offer.pxe:
-            says = f'tells machines to load "{offer.boot}"' if offer.boot else "calls itself a PXE server"
+        if offer.says:
             yield Check(
-                *(name, Status.WARN, f"{offer.server} {says}"),
+                *(name, Status.WARN, f"{offer.server} {offer.says}"),
                 "take its boot options (66, 67, next-server, PXEClient) away: some firmware prefers them to ours",
             )
         else:

@@ -31,6 +31,13 @@ class Offer:
     boot: str
     pxe: bool  # it calls itself a PXE server (option 60)
 
+    @property
+    def says(self) -> str:
+        """What it tells a machine about booting, for people; "" if nothing."""
+        if self.boot:
+            return f'tells machines to load "{self.boot}"'
+        return "calls itself a PXE server" if self.pxe else ""
+
 
 def discover(xid: bytes, mac: bytes) -> dhcp.Packet:
     """What a UEFI machine says first."""

@@ -103,17 +103,24 @@ def serving(found: Mapping[int, Interface], names: Sequence[str]) -> list[Interf
     return [i for i in found.values() if i.up and not i.loopback]
 
 
-def own_address(interface: Interface, *, asked: str = "", relay: str = "") -> str:
-    """The one in the relay's subnet, the one that was asked by unicast, the primary one; "" when there is none."""
-    if relay:
-        gateway = ipaddress.IPv4Address(relay)
-        for address in interface.addresses:
-            if gateway in address.network:
-                return str(address.ip)
+def own_address(interface: Interface, *, asked: str = "", relay: str = "", client: str = "") -> str:
+    """The one in the relay's subnet, the one that was asked by unicast, the one in the client's subnet, the primary
+    one; "" when there is none. `client` is the sender's address, "" or 0.0.0.0 if it has none yet."""
     own = _texts(interface.addresses)
+    beside = _beside(interface, relay)
+    if beside:
+        return beside
     if asked in own:
         return asked
-    return own[0] if own else ""
+    return _beside(interface, client) or (own[0] if own else "")
+
+
+def _beside(interface: Interface, other: str) -> str:
+    """Our address in the subnet of `other`, "" if there is none."""
+    if not other or other == "0.0.0.0":
+        return ""
+    address = ipaddress.IPv4Address(other)
+    return next((str(mine.ip) for mine in interface.addresses if address in mine.network), "")
 
 
 @lru_cache(maxsize=256)

@@ -22,6 +22,8 @@ from pxeserver.serve import listening, udp
 from pxeserver.serve.dhcp import Channel, DhcpServer, open_channels
 from pxeserver.serve.http import Front
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
+from pxeserver.serve.overheard import Overheard, open_ears
+from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Delivery, Recorder
 from pxeserver.serve.routes import BootRoutes
 from pxeserver.serve.site import Site
@@ -44,6 +46,7 @@ class BootSockets:
     tftp: socket.socket
     http: socket.socket
     links: socket.socket
+    ears: list[RawChannel]
 
 
 def bind(config: Config) -> BootSockets:
@@ -54,7 +57,7 @@ def bind(config: Config) -> BootSockets:
         opened.append(http)
         tftp = udp.listen(config.tftp.port, what="tftp")
         opened.append(tftp)
-        return BootSockets(open_channels(config), tftp, http, watch())
+        return BootSockets(open_channels(config), tftp, http, watch(), open_ears(config))
     except BaseException:
         for sock in opened:
             sock.close()
@@ -74,6 +77,7 @@ class BootServer:
         self._writer = Writer(lambda events: self._fleet.record(events))
         self.recorder = Recorder(fleet.secret(), config, self._emit)
         self.dhcp = DhcpServer(self.site, self.recorder, clock)
+        self.overheard = Overheard(self.site, self.recorder, clock)
         self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self.site.serves)
         self.http = Front(BootRoutes(self.site, self.recorder, self.health, clock))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fleet")
@@ -86,6 +90,7 @@ class BootServer:
         self.site.see(await loop.run_in_executor(self._pool, self._fleet.view))
         loop.add_reader(self._sockets.links, self._links_changed)
         self.dhcp.start(self._sockets.dhcp)
+        self.overheard.start(self._sockets.ears)
         self.tftp.start(self._sockets.tftp)
         self.http.start([self._sockets.http])
         self._follower = loop.create_task(self._follow())
@@ -96,6 +101,7 @@ class BootServer:
         if self._follower is not None:
             self._follower.cancel()
         self.dhcp.close()
+        self.overheard.close()
         self.tftp.close()
         await self.http.close()
         loop.remove_reader(self._sockets.links)
@@ -121,6 +127,7 @@ class BootServer:
             "generation": self.site.view.generation,
             "events_waiting": self._writer.waiting,
             "events_dropped": self._writer.dropped,
+            "other_servers": dict(self.overheard.servers),
         }
 
     def describe(self) -> list[str]:

@@ -160,7 +160,7 @@ class DhcpServer:
     ) -> None:
         site, recorder = self._site, self._recorder
         relay = packet.giaddr if packet.giaddr != NOWHERE else ""
-        own = site.own(arrived.ifindex, arrived.own, relay)
+        own = site.own(arrived.ifindex, arrived.own, relay, arrived.peer[0])
         if not own:
             self.counts["no-address"] += 1
             self._once("no-address", f"{request.mac} not answered: the interface it came in by has no IPv4 address")
@@ -189,7 +189,7 @@ class DhcpServer:
 
     def _send(self, channel: Channel, arrived: udp.Datagram, reply: Reply, relay: str) -> bool:
         """Out of the arrival interface; a relay is reached by the routing table."""
-        source = self._site.source(arrived.ifindex, arrived.own, relay)
+        source = self._site.source(arrived.ifindex, arrived.own, relay, arrived.peer[0])
         return channel.send(reply.payload, (reply.address, reply.port), 0 if relay else arrived.ifindex, source)
 
 

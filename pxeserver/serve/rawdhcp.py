@@ -6,6 +6,7 @@ For a host whose port 67 belongs to another program: that program goes on as if 
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 
@@ -34,19 +35,38 @@ def _filter(port: int) -> list[tuple[int, int, int, int]]:
     ]
 
 
+def _bind_to_all(sock: socket.socket) -> None:
+    """To every interface: sockaddr_ll with index 0, which Python's own bind has no way to say."""
+    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(_ETH_P_IP), 0, 0, 0, 0, b"")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.bind(sock.fileno(), address, len(address)) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 class RawChannel:
     """Hears UDP datagrams to `port` on every interface, or on `device`, and answers as if it had that port."""
 
     def __init__(self, port: int, device: str = "") -> None:
         self.port = port
         self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+        try:
+            self._listen(port, device)
+        except OSError:
+            self.sock.close()
+            raise
+        self._senders: dict[str, tuple[str, int, bytes]] = {}  # by address: interface, its hardware type and address
+
+    def _listen(self, port: int, device: str) -> None:
         program = b"".join(struct.pack("=HBBI", *step) for step in _filter(port))
         buffer = ctypes.create_string_buffer(program, len(program))
         attach = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
         self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attach)
         self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        self.sock.bind((device, _ETH_P_IP))
-        self._senders: dict[str, tuple[str, int, bytes]] = {}  # by address: interface, its hardware type and address
+        if device:
+            self.sock.bind((device, _ETH_P_IP))
+        else:
+            _bind_to_all(self.sock)
 
     def receive(self) -> Datagram | None:
         """The next datagram; None when there is none."""

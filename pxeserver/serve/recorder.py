@@ -64,6 +64,7 @@ class _Trail:
     recent: Recent
     offered: str = ""  # the loader offered last
     action: str = ""  # of the last script
+    rivals: frozenset[str] = frozenset()  # other servers that told it what to boot
     noted: float = 0.0  # when that was last written down
 
 
@@ -174,6 +175,15 @@ class Recorder:
         """DHCP showed that this machine asks for, or has, this address."""
         if address and address != "0.0.0.0":
             self._by_ip.remember(address, mac)
+
+    def other_server(self, mac: Mac, server: str, says: str, now: float) -> None:
+        """Another DHCP server told this machine what to boot: once for each boot and server."""
+        trail = self._trails.get(mac)
+        if trail is None or server in trail.rivals or now - trail.recent.last > self.config.boot.silence_seconds:
+            return
+        trail.rivals |= {server}
+        data = {"what": "other-server", "server": server}
+        self._event(now, trail.recent.boot, mac, "note", peer=server, text=f"{server} {says}", data=data)
 
     def system_heard(self, mac: Mac, address: str, now: float) -> None:
         """A DHCP request without a word of PXE: the system of a boot whose initrd was sent a moment ago."""

@@ -47,15 +47,17 @@ class Site:
             return True
         return bool(serving({ifindex: interface}, self.config.server.interfaces))
 
-    def source(self, ifindex: int, asked: str = "", relay: str = "") -> str:
+    def source(self, ifindex: int, asked: str = "", relay: str = "", client: str = "") -> str:
         """The address of ours to answer from, for what came in by this interface; "" if there is none."""
         interface = self.interfaces.get(ifindex)
-        return own_address(interface, asked=asked, relay=relay) if interface is not None else ""
+        if interface is None:
+            return ""
+        return own_address(interface, asked=asked, relay=relay, client=client)
 
-    def own(self, ifindex: int, asked: str = "", relay: str = "") -> str:
+    def own(self, ifindex: int, asked: str = "", relay: str = "", client: str = "") -> str:
         """The address of ours to give to a machine that came in by this interface; "" if there is none."""
         advertise = self.config.server.advertise
-        return self.source(ifindex, asked, relay) if advertise == "auto" else advertise
+        return self.source(ifindex, asked, relay, client) if advertise == "auto" else advertise
 
     def base_url(self, own: str) -> str:
         """`http://ADDR:PORT` as the machine that reached us at `own` should use it."""

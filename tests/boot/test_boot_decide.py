@@ -120,13 +120,27 @@ def test_where_the_architecture_comes_from(
 
 
 def test_hardware_other_than_ethernet_is_known_by_option_61(captured: Callable[[str], dhcp.Packet]) -> None:
-    discover = replace(captured("ovmf-pxe.discover"), htype=32, chaddr=b"")
+    discover = with_options(replace(captured("ovmf-pxe.discover"), htype=32, chaddr=b""), (97, b""))
     assert request_of(discover, 67) is None
     assert request_of(with_options(discover, (61, b"\1\2\3")), 67) is None
+    by_chaddr = request_of(replace(discover, chaddr=bytes.fromhex("0002c90300445566")), 67)
+    assert by_chaddr is not None and by_chaddr.mac == "00:02:c9:44:55:66"
     by_mac = request_of(with_options(discover, (61, b"\1" + bytes.fromhex("525400770001"))), 67)
     by_guid = request_of(with_options(discover, (61, b"\xff\0\0\0" + bytes.fromhex("0002c90300112233"))), 67)
     assert by_mac is not None and by_mac.mac == "52:54:00:77:00:01"
     assert by_guid is not None and by_guid.mac == "00:02:c9:11:22:33"
+
+
+def test_hardware_without_any_address_is_known_by_its_uuid(captured: Callable[[str], dhcp.Packet]) -> None:
+    nameless = replace(captured("ovmf-pxe.discover"), htype=32, chaddr=b"")
+    macs = []
+    for uuid in (bytes(range(17)), bytes(16) + b"\1"):
+        request = request_of(with_options(nameless, (97, uuid)), 67)
+        assert request is not None and request == request_of(with_options(nameless, (97, uuid)), 67)
+        macs.append(request.mac)
+    assert len(set(macs)) == 2 and all(mac.startswith("02:") for mac in macs)
+    for useless in (b"\0" + bytes(16), b"\1" + bytes(range(16)), b"\0\1"):
+        assert request_of(with_options(nameless, (97, useless)), 67) is None
 
 
 # --- policies and assignments ---
@@ -238,7 +252,47 @@ def test_u_boot_gets_its_file_in_the_header(captured: Callable[[str], dhcp.Packe
     assert (decision.style, decision.loader) == ("header", "a.efi")
 
 
+@pytest.mark.parametrize(("code", "by_http"), [(21, False), (22, False), (23, True), (24, True)])
+def test_u_boot_that_boots_by_http_gets_a_url(captured: Callable[[str], dhcp.Packet], code: int, by_http: bool) -> None:
+    packet = with_options(captured("ovmf-pxe.discover"), (60, b"U-Boot.armv8"), (93, code.to_bytes(2, "big")))
+    request = request_of(packet, 67)
+    assert request is not None and request.http == by_http
+    decision = told(request, config=Config(boot=Boot(loaders={"arm64": "a.efi", "arm32": "b.efi"})))
+    assert decision.style == ("http" if by_http else "header")
+
+
+EVERY_LOADER = Config(boot=Boot(loaders={family: f"{family}.x" for family in pxe.FAMILIES}))
+
+
+@pytest.mark.parametrize("code", sorted(pxe.ARCHES))
+def test_every_architecture_gets_the_loader_of_its_family_or_a_clear_word(
+    captured: Callable[[str], dhcp.Packet], code: int
+) -> None:
+    arch = pxe.ARCHES[code]
+    vendor = b"HTTPClient" if arch.http else b"U-Boot" if arch.uboot else b"PXEClient"
+    request = request_of(with_options(captured("ovmf-pxe.discover"), (60, vendor), (93, code.to_bytes(2, "big"))), 67)
+    assert request is not None and request.arch is arch
+    decision = told(request, config=EVERY_LOADER)
+    assert (decision.action, decision.loader) == ("answer", f"{arch.family}.x")
+    assert (decision.style == "http") == arch.http
+    if arch.family not in ("bios", "efi64"):
+        refused = told(request)
+        assert refused.why == "no-loader" and f"boot.loaders.{arch.family}" in reason(refused, "ignored")
+
+
 # --- which iPXE is asking ---
+
+
+def test_an_ipxe_built_for_us_is_known_by_its_user_class(
+    captured: Callable[[str], dhcp.Packet], view: FleetView
+) -> None:
+    rom = captured("qemu-rom-ipxe1-bios.discover")
+    for raw in (b"pxeserver", b"\x09pxeserver", b"\x04iPXE\x09pxeserver"):  # raw, or as RFC 3004 wants it
+        request = request_of(with_options(rom, (77, raw)), 67)
+        assert request is not None and request.user_class == "pxeserver"
+        decision = told(request, pinned(view, Pin(loader="undionly.kpxe")))
+        assert decision.kind == "script" and "our own iPXE" in reason(decision, "kind")
+    assert request_of(with_options(rom, (77, b"\x04iPXE")), 67).user_class == "iPXE"  # type: ignore[union-attr]
 
 
 def test_a_pinned_loader_is_chained_once_and_the_chained_ipxe_gets_the_script(asked: Asked, view: FleetView) -> None:
@@ -316,6 +370,16 @@ def test_a_style_that_worked_is_kept(asked: Asked) -> None:
     assert told(asked("ovmf-pxe.4011"), recent=past(style="pxe10", discovers=SILENCE)).style == "pxe10"
     # another firmware of the same machine begins anew
     assert told(asked("ovmf-pxe.discover"), recent=past(style="http")).style == "binl"
+
+
+def test_the_style_of_an_earlier_boot_is_the_first_one_tried(asked: Asked, view: FleetView) -> None:
+    mine = replace(view, machines={1: replace(view.machines[1], facts={"style": "options"})})
+    decision = told(asked("ovmf-pxe.discover"), mine)
+    assert decision.style == "options" and "earlier boot" in reason(decision, "style")
+    assert told(asked("ovmf-pxe.discover"), mine, past(style="options", discovers=3)).style == "late"
+    assert told(asked("ovmf-http.discover"), mine).style == "http"
+    gone = replace(view, machines={1: replace(view.machines[1], facts={"style": "rpi"})})
+    assert told(asked("ovmf-pxe.discover"), gone).style == "binl"
 
 
 def test_a_pinned_style_wins_but_not_over_http(asked: Asked, view: FleetView) -> None:

@@ -94,6 +94,15 @@ def test_nobody_takes_the_offers() -> None:
     assert cause.evidence == ("3 answers, styles binl, pxe10",)
 
 
+def test_a_machine_that_takes_another_servers_offer() -> None:
+    line = Timeline().offer()
+    line._add("note", None, text="10.0.0.9 tells machines to load x", data={"what": "other-server"})
+    cause = line.at(PATIENCE[Stage.OFFER])
+    assert cause is not None and cause.slug == "other-boot-server"
+    assert cause.evidence == ("10.0.0.9 tells machines to load x", "1 answers, styles binl")
+    assert line.after(1).loader().slug(10) == ""  # it took ours all the same
+
+
 def test_the_firmware_asks_again_and_never_fetches() -> None:
     line = Timeline().offer().after(3).offer(port="4011").offer(port="4011")
     assert line.slug(5) == "" and line.slug() == "loader-not-fetched"

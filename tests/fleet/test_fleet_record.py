@@ -46,6 +46,20 @@ def test_an_unknown_machine_is_added_and_learnt_about(fleet: Fleet) -> None:
     assert fleet.generation() > generation
 
 
+def test_the_style_that_the_firmware_took_is_remembered(fleet: Fleet) -> None:
+    fleet.record([stage(Stage.OFFER, data={"style": "binl"}), stage(Stage.OFFER, 9, data={"style": "pxe10"})])
+    assert "style" not in fleet.show(MAC).machine.facts  # not taken yet
+    fleet.record([stage(Stage.LOADER, 10)])
+    assert fleet.show(MAC).machine.facts["style"] == "pxe10"
+    # what the loaded iPXE is offered says nothing about the firmware
+    fleet.record([stage(Stage.OFFER, 12, data={"style": "options"}), stage(Stage.SCRIPT, 13)])
+    assert fleet.show(MAC).machine.facts["style"] == "pxe10"
+    # an iPXE in ROM has no loader
+    rom = [stage(Stage.OFFER, 60, MAC2, BOOT2, data={"style": "late"}), stage(Stage.SCRIPT, 61, MAC2, BOOT2)]
+    fleet.record(rom)
+    assert fleet.show(MAC2).machine.facts["style"] == "late"
+
+
 def test_what_teaches_nothing_does_not_move_the_generation(fleet: Fleet) -> None:
     fleet.record([stage(Stage.OFFER, data={"arch": "amd64"})])
     generation = fleet.generation()

@@ -27,17 +27,20 @@ def test_the_loopback_is_there_with_its_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "relay", "own"),
+    ("asked", "relay", "client", "own"),
     [
-        ("", "", "10.0.0.1"),
-        ("10.1.0.1", "", "10.1.0.1"),
-        ("10.9.9.9", "", "10.0.0.1"),
-        ("10.0.0.1", "10.1.0.254", "10.1.0.1"),
-        ("10.1.0.1", "192.0.2.1", "10.1.0.1"),
+        ("", "", "", "10.0.0.1"),
+        ("", "", "0.0.0.0", "10.0.0.1"),
+        ("10.1.0.1", "", "10.0.0.9", "10.1.0.1"),
+        ("10.9.9.9", "", "192.0.2.9", "10.0.0.1"),
+        ("10.0.0.1", "10.1.0.254", "", "10.1.0.1"),
+        ("10.1.0.1", "192.0.2.1", "", "10.1.0.1"),
+        ("", "", "10.1.0.9", "10.1.0.1"),
+        ("10.1.255.255", "", "10.1.0.9", "10.1.0.1"),
     ],
 )
-def test_which_address_is_ours_towards_a_machine(asked: str, relay: str, own: str) -> None:
-    assert own_address(ETH, asked=asked, relay=relay) == own
+def test_which_address_is_ours_towards_a_machine(asked: str, relay: str, client: str, own: str) -> None:
+    assert own_address(ETH, asked=asked, relay=relay, client=client) == own
 
 
 def test_an_interface_without_addresses_has_none() -> None:

@@ -198,6 +198,41 @@ def test_without_names_every_interface_is_answered_with_its_own_address(
     ]
 
 
+@pytest.mark.parametrize("mode", ["proxy", "raw"])
+def test_several_interfaces_and_aliases_each_with_their_own_address(
+    start: Callable[..., Site], tmp_path: Path, mode: str
+) -> None:
+    """A broadcast by its interface, one from an address by the subnet, a question by whom it was put to."""
+    site = start(server=Server(data=str(tmp_path)), dhcp=Dhcp(mode=mode))
+    discover, machine = captured("plain-rom-bios.discover", MAC), site.machine()
+    for device, own in (("eth0", SERVER), ("eth1", OTHER_SIDE)):
+        got = machine.ask(discover, device=device)
+        assert got is not None and (got[0].siaddr, got[1][0]) == (own, own), device
+    asked = captured("ovmf-pxe.4011", MAC, ciaddr=RELAY)
+    for address in (SERVER_ALIAS, SERVER):
+        got = machine.ask(asked, to=(address, 4011), port=4011)
+        assert got is not None and (got[0].siaddr, got[1]) == (address, (address, 4011))
+
+
+def test_another_server_that_tells_machines_what_to_boot_is_heard_and_named(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = site.machine()
+    offer = machine.offer("ovmf-pxe.discover")
+    site.boot(lambda boot: True)
+    plain = dhcp.Packet(2, b"abcd", offer.chaddr, ((53, b"\2"), (54, bytes((10, 77, 0, 98)))), yiaddr=CLIENT)
+    rogue = replace(plain, options=((53, b"\2"), (54, bytes((10, 77, 0, 99)))), file=b"pxelinux.0")
+    for said in (plain, rogue, rogue, offer):  # the last one is our own, said again by nobody else
+        machine.say(said)
+    site.until(lambda: bool(site.server.overheard.servers))
+    assert site.server.health()["other_servers"] == {"10.77.0.99": 'tells machines to load "pxelinux.0"'}
+    assert caplog.text.count("another DHCP server, 10.77.0.99") == 1
+    site.until(lambda: any(e.data.get("what") == "other-server" for e in site.fleet.events(MAC)))
+    (note,) = [e for e in site.fleet.events(MAC) if e.data.get("what") == "other-server"]
+    assert (note.text, note.peer) == ('10.77.0.99 tells machines to load "pxelinux.0"', "10.77.0.99")
+    assert note.boot == site.fleet.boots()[0].id
+
+
 def test_an_advertised_address_is_what_machines_are_told(start: Callable[..., Site], tmp_path: Path) -> None:
     site = start(server=Server(data=str(tmp_path), interfaces=("eth0",), advertise="192.0.2.7"))
     offer = site.machine().offer("qemu-rom-ipxe1-bios.discover")
