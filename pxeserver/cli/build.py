@@ -65,6 +65,19 @@ class Flags:
         wanted = self.strict or self.dir is not None or self.name is not None
         return (outputs.DEFAULT,) if wanted else ()
 
+    @property
+    def base(self) -> str:
+        """What the image and its files are called."""
+        return self.name or specfiles.image_name(self.spec[-1])
+
+    @property
+    def written(self) -> Path | None:
+        """The file of a streamable form; None for standard output and other forms."""
+        form = outputs.FORMS[self.formats[0]] if self.formats else None
+        if form is None or not form.streamable or str(self.o) == "-":
+            return None
+        return self.o or (self.dir or Path()) / (self.base + form.suffix)
+
 
 @click.command()
 @click.argument("spec", nargs=-1, required=True)
@@ -168,8 +181,10 @@ def _check(flags: Flags) -> None:
         raise UsageError("output-conflict", "cannot use --input-tar and --pull together")
     if flags.input_tar is not None and flags.locked:
         raise UsageError("output-conflict", "--locked cannot vouch for what --input-tar takes over")
-    if flags.input_tar is not None and flags.input_tar == flags.o:
+    if flags.input_tar is not None and flags.input_tar in (flags.o, flags.written if flags.strict else None):
         raise UsageError("output-conflict", "--input-tar and --o must be different files")
+    if not flags.no_sbom and not flags.sbom_output:
+        raise UsageError("output-conflict", "--sbom-output needs a path; --no-sbom leaves the document out")
     if flags.size is not None and not re.fullmatch(r"[0-9]+[MG]?", flags.size):
         raise UsageError("bad-size", f'"{flags.size}" is no size', hint="a number with M or G, such as 1024M")
     if flags.dir is not None and not flags.dir.is_dir():
@@ -179,5 +194,7 @@ def _check(flags: Flags) -> None:
 def _dry_run(specs: tuple[SpecSource, ...], flags: Flags) -> None:
     from pxeserver.linuxkit import loader, metadata
 
+    if flags.strict and flags.written is not None:
+        flags.written.write_bytes(b"")  # LinuxKit has opened it by now
     loaded = loader.load(specs, strict=flags.strict)
-    click.echo(metadata.render(loaded.spec, "yaml", strict=flags.strict), nl=False)
+    click.echo(metadata.shown(loaded.spec, strict=flags.strict), nl=False)

@@ -80,7 +80,8 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
     uses = [use for use in plan.uses(loaded) if earlier is None or use.location not in earlier.copied]
     bases = fetch(loaded, uses, request, progress)
     defaults = {use.ref: ImageDefaults() for use in plan.uses(loaded)}  # those of parts taken over stay without effect
-    made = plan.plan(loaded, defaults | {ref: ImageDefaults.of(base.config) for ref, base in bases.items()})
+    defaults |= {ref: ImageDefaults.of(base.config) for ref, base in bases.items()}
+    made = plan.plan(loaded, defaults, taken=earlier.copied if earlier else ())
     for warning in made.warnings:
         progress.say(f"warning: {warning}")
     streamed = next((FORMS[f] for f in formats if FORMS[f].streamable), None)

@@ -2,6 +2,7 @@
 
 The tar tells of each entry where it came from (LINUXKIT.location and .source records), and holds the spec that it was
 built from as a metadata file. What stands in both specs alike is copied; base images of copied parts are not needed.
+Strict copies what LinuxKit copies: by position, the kernel whatever its command line; and it loses volumes.
 """
 
 from __future__ import annotations
@@ -44,17 +45,29 @@ class InputTar:
         Locations in `apart` are never copied.
         """
         self._path = path
-        wanted = next((f.path.removeprefix("/") for f in loaded.spec.files if f.metadata == "yaml"), "")
+        self.copied: dict[str, str] = {}
+        self._runs: dict[str, list[tuple[int, int]]] = {}
+        forms = ("yaml", "json") if strict else ("yaml",)
+        wanted = [f.path.removeprefix("/") for f in loaded.spec.files if f.metadata in forms]
         if not wanted:
+            if strict:
+                return  # LinuxKit does not even look at the tar
             raise UsageError(
                 "input-tar-metadata",
                 "--input-tar needs a file with metadata: yaml in the spec, to compare with the one in the tar",
             )
-        self._runs, text = self._indexed(wanted)
+        name = wanted[-1 if strict else 0]
+        self._runs, text = self._indexed(name)
         if text is None:
-            raise UsageError("input-tar-metadata", f"{path} has no {wanted}, which would tell what it was built from")
-        old = loader.load((SpecSource(f"{path}:{wanted}", text),), strict=strict)
-        self.copied = {new: was for new, was in _same(old.spec, loaded.spec) if was in self._runs and new not in apart}
+            if strict:
+                return
+            raise UsageError("input-tar-metadata", f"{path} has no {name}, which would tell what it was built from")
+        old = loader.load((SpecSource(f"{path}:{name}", text),), strict=strict)
+        if strict:
+            self.copied = dict(_same_places(old.spec, loaded.spec))
+        else:
+            both = _same(old.spec, loaded.spec)
+            self.copied = {new: was for new, was in both if was in self._runs and new not in apart}
 
     def _indexed(self, wanted: str) -> tuple[dict[str, list[tuple[int, int]]], bytes | None]:
         """Which bytes belong to which location, and the content of the file `wanted`."""
@@ -77,7 +90,7 @@ class InputTar:
 
     def entries(self, location: str) -> Iterator[Entry]:
         """The old entries for a location of the new spec, with their notes brought up to date."""
-        for start, end in self._runs[self.copied[location]]:
+        for start, end in self._runs.get(self.copied[location], ()):
             with self._path.open("rb") as file:
                 file.seek(start)
                 for entry in tarread.entries(_Counting(file, end)):
@@ -105,6 +118,20 @@ def _same(old: Spec, new: Spec) -> Iterator[tuple[str, str]]:
         if volume in old.volumes:
             yield f"volume[{i}]", f"volume[{old.volumes.index(volume)}]"
     yield from ((place, place) for place in _containers(old, new))
+
+
+def _same_places(old: Spec, new: Spec) -> Iterator[tuple[str, str]]:
+    """`_same` by LinuxKit's rules."""
+    if new.kernel.image and _expanded(old.kernel.image) == _expanded(new.kernel.image):
+        yield "kernel", "kernel"
+    for i, (was, ref) in enumerate(zip(old.init, new.init, strict=False)):
+        if _expanded(was) == _expanded(ref):
+            yield f"init[{i}]", f"init[{i}]"
+    for i, (before, volume) in enumerate(zip(old.volumes, new.volumes, strict=False)):
+        if before.image == volume.image:
+            yield f"volume[{i}]", f"volumes[{i}]"  # it is noted as volume[...]: nothing is found
+    before_all, after_all = _placed(old), _placed(new)
+    yield from ((place, place) for place, made in after_all.items() if before_all.get(place) == made)
 
 
 def _containers(old: Spec, new: Spec) -> Iterator[str]:

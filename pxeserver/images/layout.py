@@ -10,6 +10,8 @@ from pxeserver.errors import NotFound, PxeServerError
 from pxeserver.images import oci
 from pxeserver.images.oci import Descriptor
 
+_MANIFEST_MOST = 4 << 20  # bytes; registries take no larger manifests (distribution-spec 1.1)
+
 
 class Layout:
     """A folder with `oci-layout`, `index.json` and `blobs/sha256/`; never written to by this class."""
@@ -57,13 +59,27 @@ class Layout:
         """The entries with exactly this name, newest last; several when they are for different platforms."""
         return tuple(e for e in self.index() if e.ref == ref)
 
+    def meant(self, ref: str) -> tuple[Descriptor, ...]:
+        """What a registry with the same content would give for `ref`: the entries of that name, else what its digest
+        names, else for a name without a tag those of `latest`."""
+        found = self.named(ref)
+        name, _, digest = ref.partition("@")
+        if found or not digest:
+            return found or (() if ":" in ref.rpartition("/")[2] else self.named(f"{ref}:latest"))
+        if not digest.startswith("sha256:") or not self.has(digest):
+            return ()
+        size = self.blob_path(digest).stat().st_size
+        body = self.read_json(digest) if size <= _MANIFEST_MOST else {}
+        kind = body.get("mediaType") or (oci.INDEXES[0] if "manifests" in body else oci.MANIFESTS[0])
+        return (Descriptor(kind, digest, size),) if {"manifests", "config"} & body.keys() else ()
+
     def resolve(self, ref: str, arch: str) -> Descriptor | None:
         """The image manifest of `ref` for linux/`arch` (Go spelling), None when the name is not here.
 
         Variants are ignored; a plain manifest without a platform suits any architecture, as in LinuxKit.
         Raises NotFound "image-platform" when the name is here for other architectures only.
         """
-        entries = self.named(ref)
+        entries = self.meant(ref)
         if not entries:
             return None
         fitting = [e for e in entries if e.platform.get("architecture", arch) == arch]

@@ -17,6 +17,11 @@ from pxeserver.images.layers import BaseImage
 
 _FIXED = "2017-04-18T16:30:00Z"
 _PREDICATE = "https://spdx.dev/Document"
+# What is put together of all documents, in the order of SPDX 2.3's JSON; and where an item of a list has its path
+_LISTS = (
+    "externalDocumentRefs", "packages", "files", "hasExtractedLicensingInfos", "relationships", "annotations",
+)  # fmt: skip
+_PATHS = {"packages": "packageFileName", "files": "fileName"}
 
 
 def documents(base: BaseImage) -> Iterator[dict[str, Any]]:
@@ -38,19 +43,12 @@ def documents(base: BaseImage) -> Iterator[dict[str, Any]]:
 
 def merged(parts: Iterable[tuple[BaseImage, str]], *, strict: bool = False, now: float | None = None) -> bytes:
     """One document over (base image, folder in the tree) pairs. `now` (Unix seconds) replaces the fixed time."""
-    packages: list[Any] = []
-    files: list[Any] = []
-    relations: list[Any] = []
+    lists: dict[str, list[Any]] = {name: [] for name in _LISTS}
     for base, prefix in parts:
         for document in documents(base):
-            for package in document.get("packages") or []:
-                name = str(package.get("packageFileName") or "")
-                packages.append({**package, "packageFileName": posixpath.normpath(posixpath.join(prefix, name))})
-            for file in document.get("files") or []:
-                path = str(file.get("fileName") or "")
-                files.append({**file, "fileName": posixpath.normpath(posixpath.join(prefix, path.lstrip("/")))})
-            relations += document.get("relationships") or []
-    lists = {"packages": packages, "files": files, "relationships": relations}
+            for name, merged_list in lists.items():
+                key = _PATHS.get(name, "")
+                merged_list += [_moved(x, key, prefix) if key else x for x in document.get(name) or []]
     content = {key: value for key, value in lists.items() if value}
     creators = ["Organization: LinuxKit", "Tool: linuxkit"] if strict else ["Tool: pxeserver"]
     created = _FIXED if now is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
@@ -61,7 +59,15 @@ def merged(parts: Iterable[tuple[BaseImage, str]], *, strict: bool = False, now:
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": "sbom",
         "documentNamespace": f"https://spdx.org/spdxdocs/pxeserver-{name}",
+        **{key: content.pop(key) for key in ("externalDocumentRefs",) if key in content},
         "creationInfo": {"licenseListVersion": "3.20", "creators": creators, "created": created},
         **content,
     }
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _moved(item: dict[str, Any], key: str, prefix: str) -> dict[str, Any]:
+    """`item` with the path in `key` below `prefix`; a package without a path gets the folder itself, as in LinuxKit."""
+    path = str(item.get(key) or "")
+    joined = f"{prefix}/{path}" if prefix and path else prefix or path
+    return {**item, key: posixpath.normpath(joined)} if joined else item

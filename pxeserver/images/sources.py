@@ -67,7 +67,7 @@ class LayoutSource:
         found = self.base(ref, arch)
         if found.index is not None:
             return found.index.digest
-        single = {e.platform["architecture"]: e.digest for e in self.layout.named(ref) if "architecture" in e.platform}
+        single = {e.platform["architecture"]: e.digest for e in self.layout.meant(ref) if "architecture" in e.platform}
         return single if len(single) > 1 else found.digest
 
     def signatures(self, name: str, digest: str) -> Iterator[Signed]:
@@ -132,7 +132,7 @@ def not_found(ref: str, source: Source) -> NotFound:
 
 def local(layout: Layout, ref: str, arch: str, also: Platforms = None) -> BaseImage | None:
     """`ref` out of a layout, if it is there with all its blobs; NotFound "image-platform" like `Layout.resolve`."""
-    entries = layout.named(ref)
+    entries = layout.meant(ref)
     manifest = layout.resolve(ref, arch)
     if manifest is None or not layout.has(manifest.digest):
         return None

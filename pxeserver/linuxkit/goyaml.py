@@ -1,4 +1,7 @@
-"""YAML as Go's yaml.v2 writes it: two spaces, lists as deep as their key, text in quotes where v2 would misread it."""
+"""YAML as Go's yaml.v2 writes it: two spaces, lists as deep as their key, text in quotes where v2 would misread it.
+
+`v3` writes as yaml.v3 does: four spaces, lists deeper than their key, long lines whole.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,19 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+class _DumperV3(_Dumper):
+    """Every level at the next multiple of four columns, but two after the dash of a list's item."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        self.indents.append(self.indent)
+        if self.indent is None:
+            self.indent = 4 if flow else 0
+        elif self.states and self.states[-1] == self.expect_block_sequence_item:
+            self.indent += 2
+        else:
+            self.indent = 4 * ((self.indent + 4) // 4)
 
 
 def _ambiguous(text: str) -> bool:
@@ -70,6 +86,15 @@ for _kind in (int, bool, type(None)):
 def dumps(value: Any) -> bytes:
     """`value` in its own key order; bytes that are not UTF-8 become base64 under !!binary."""
     text: str = yaml.dump(_binary(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return text.encode()
+
+
+def v3(value: Any) -> bytes:
+    """`dumps` in the layout of yaml.v3."""
+    text: str = yaml.dump(
+        _binary(value), Dumper=_DumperV3, sort_keys=False, allow_unicode=True, default_flow_style=False,
+        indent=4, width=float("inf"),
+    )  # fmt: skip
     return text.encode()
 
 

@@ -6,6 +6,7 @@ of the runtime specification appear with every member under its all-lower-case n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pxeserver.linuxkit import gojson, goyaml, lossy, reference
@@ -34,23 +35,34 @@ def render(spec: Spec, form: str, *, strict: bool = False) -> bytes:
 
     Strict: without the fields that LinuxKit loses.
     """
-    kernel = spec.kernel
-    body: dict[str, Any] = {
-        "kernel": {
-            "image": reference.expand(kernel.image) if kernel.image else "",
-            **_set({"cmdline": kernel.cmdline, "binary": kernel.binary}),
-            **_written({"tar": kernel.tar, "ucode": kernel.ucode}),
-        },
-        "init": [reference.expand(ref) for ref in spec.init],
-    }
-    for section in SECTIONS:
-        containers = getattr(spec, section)
-        body[section] = [_container(lossy.drop(c) if strict else c, form) for c in containers]
-    body["files"] = [_file(f) for f in spec.files]
-    body["volumes"] = [_volume(v) for v in spec.volumes]
+    body = _body(spec, form, strict, reference.expand)
     if form == "yaml":
         return goyaml.dumps(body)
     return gojson.dumps({key: None if value == [] else value for key, value in body.items()})
+
+
+def shown(spec: Spec, *, strict: bool = False) -> bytes:
+    """`spec` as `linuxkit build --dry-run` prints it: yaml.v3's layout, references as they are written."""
+    return goyaml.v3(_body(spec, "yaml", strict, str)) + b"\n"
+
+
+def _body(spec: Spec, form: str, strict: bool, named: Callable[[str], str]) -> dict[str, Any]:
+    """`named` spells a reference."""
+    kernel = spec.kernel
+    body: dict[str, Any] = {
+        "kernel": {
+            "image": named(kernel.image) if kernel.image else "",
+            **_set({"cmdline": kernel.cmdline, "binary": kernel.binary}),
+            **_written({"tar": kernel.tar, "ucode": kernel.ucode}),
+        },
+        "init": [named(ref) for ref in spec.init],
+    }
+    for section in SECTIONS:
+        containers = getattr(spec, section)
+        body[section] = [_container(lossy.drop(c) if strict else c, form, named) for c in containers]
+    body["files"] = [_file(f) for f in spec.files]
+    body["volumes"] = [_volume(v) for v in spec.volumes]
+    return body
 
 
 def _set(members: dict[str, Any]) -> dict[str, Any]:
@@ -61,8 +73,8 @@ def _written(members: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in members.items() if v is not None}
 
 
-def _container(container: ContainerSpec, form: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"name": container.name, "image": reference.expand(container.image)}
+def _container(container: ContainerSpec, form: str, named: Callable[[str], str]) -> dict[str, Any]:
+    body: dict[str, Any] = {"name": container.name, "image": named(container.image)}
     for name, info in ContainerConfig.model_fields.items():
         value = getattr(container, name)
         if value != info.default:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
 from pxeserver.linuxkit import files, label, lossy, metadata, oci, reference, runtime, volumes
@@ -40,10 +40,16 @@ def uses(loaded: Loaded) -> tuple[Use, ...]:
     return tuple(Use(reference.expand(ref), location, where) for ref, location, where in found)
 
 
-def plan(loaded: Loaded, images: Mapping[str, ImageDefaults], present: Callable[[Path], bool] = Path.exists) -> Plan:
+def plan(
+    loaded: Loaded,
+    images: Mapping[str, ImageDefaults],
+    present: Callable[[Path], bool] = Path.exists,
+    taken: Container[str] = (),
+) -> Plan:
     """The whole tree. `images` holds at least those of the containers, by expanded reference.
 
-    `present` tells whether an optional source file is there. UsageError at the field that makes no sense.
+    `present` tells whether an optional source file is there. `taken` are locations whose entries come from an earlier
+    tar: a strict plan does not know that their images are extracted. UsageError at the field that makes no sense.
     """
     spec = loaded.spec
     notes: list[str] = []
@@ -53,7 +59,8 @@ def plan(loaded: Loaded, images: Mapping[str, ImageDefaults], present: Callable[
     for section in SECTIONS:
         for i, container in enumerate(getattr(spec, section)):
             ctx = Context(loaded.strict, ids, loaded.below(section, i), notes)
-            entries.append(_container(loaded, container, section, i, images, roots, ctx))
+            apart = loaded.strict and f"{section}[{i}]" in taken
+            entries.append(_container(loaded, container, section, i, images, {} if apart else roots, ctx))
     entries += _files(loaded, Context(loaded.strict, ids, loaded.below("files"), notes), present)
     return Plan(tuple(entries), spec.kernel.cmdline if spec.kernel.image else "", (*loaded.warnings, *notes))
 

@@ -198,8 +198,27 @@ def test_a_dry_run_prints_the_merged_spec_and_builds_nothing(bench: Bench) -> No
     (bench.folder / "more.yml").write_text('init: ["l/more:1"]\n')
     before = bench("images", "ls", "-o", "json").json
     done = bench.build("--dry-run", "web.yml", "more.yml")
-    assert "init:\n- docker.io/l/init:1\n- docker.io/l/more:1\n" in done.out
+    assert "init:\n    - l/init:1\n    - l/more:1\n" in done.out
     assert bench("images", "ls", "-o", "json").json == before
+
+
+def test_a_strict_dry_run_leaves_the_empty_file_that_linuxkit_leaves(bench: Bench) -> None:
+    assert bench.build("--dry-run", "-f", "tar", "web.yml").code == 0 and bench.files() == []
+    assert bench.build("--strict", "--dry-run", "-f", "tar", "web.yml").code == 0
+    assert (bench.folder / "web.tar").read_bytes() == b""
+
+
+def test_a_strict_build_does_not_read_the_tar_that_it_writes(bench: Bench) -> None:
+    (bench.folder / "web.yml").write_text(SPEC + "files: [{path: s, metadata: yaml}]\n")
+    assert bench.build("-f", "tar", "web.yml").code == 0
+    done = bench.build("--strict", "-f", "tar", "--input-tar", "web.tar", "web.yml")
+    assert (done.code, "error[output-conflict]" in done.err) == (2, True)
+    assert bench.build("-f", "tar", "--input-tar", "web.tar", "web.yml").code == 0
+
+
+def test_an_sbom_needs_a_path(bench: Bench) -> None:
+    done = bench("build", f"--source=oci:{bench.bases.root}", "--sbom-output=", "web.yml")
+    assert (done.code, "error[output-conflict]" in done.err) == (2, True)
 
 
 def test_a_cache_of_linuxkit_holds_the_bases(bench: Bench) -> None:

@@ -36,6 +36,22 @@ def test_a_layout_is_named_by_its_folder(bases: Bases) -> None:
         source.base("docker.io/l/b:1", "amd64", pull=True)
 
 
+def test_a_layout_knows_digests_and_latest_as_a_registry_would(bases: Bases) -> None:
+    bases.image("l/a:latest", [file("x")])
+    bases.image("l/m:1", [file("m")], arch="arm64")
+    other = bases.named("docker.io/l/m:1")[0].digest
+    index = bases.add_json(oci.INDEX, {"schemaVersion": 2, "manifests": [e.json() for e in bases.index()]})
+    source = LayoutSource(bases, "bases")
+    latest = source.base("docker.io/l/a", "amd64")
+    assert latest.digest == source.base("docker.io/l/a:latest", "amd64").digest
+    assert source.base(f"docker.io/l/other@{other}", "amd64").digest == other, "the digest decides"
+    assert source.base(f"docker.io/l/a:latest@{index.digest}", "arm64").digest == other, "of an index too"
+    layer = bases.blobs_of(bases.named("docker.io/l/m:1")[0])[1].digest
+    for ref in (f"l/a@{layer}", "l/a@sha256:" + "0" * 64, "l/a@sha512:" + "0" * 128, "l/m", "localhost:5000/a"):
+        with pytest.raises(PxeServerError):
+            source.base(ref if "localhost" in ref else f"docker.io/{ref}", "amd64")
+
+
 @pytest.mark.parametrize(
     ("text", "slug"), [("oci:/nowhere", "source-not-found"), ("regystry", "source-unknown"), ("oci:", "source-unknown")]
 )

@@ -32,6 +32,15 @@ def test_an_empty_spec_as_a_whole_file(load: Callable[..., loader.Loaded], golde
     golden(f"empty.metadata.{form}", metadata.render(load("{}").spec, form))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_every_field_as_a_dry_run_shows_it(load: Callable[..., loader.Loaded], golden: Any, strict: bool) -> None:
+    """Four spaces and whole lines, as yaml.v3 writes; names as they are written."""
+    loaded = load(EVERYTHING, strict=strict)
+    text = metadata.shown(loaded.spec, strict=strict)
+    golden(f"everything.{'strict' if strict else 'fixed'}.dry-run.yaml", text)
+    assert yaml.safe_load(text) == yaml.safe_load(goyaml.dumps(yaml.safe_load(text)))
+
+
 def test_it_is_a_spec_again(load: Callable[..., loader.Loaded]) -> None:
     text = (
         "kernel: {image: k, cmdline: c, tar: none}\ninit: [i]\nonboot: [{name: o, image: x, capabilities: [],"
