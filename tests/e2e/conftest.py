@@ -11,12 +11,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pxeserver import config as configuration
 from pxeserver.config import Config, Server
@@ -116,7 +117,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def opened_site(built: Path, folder: Path) -> Iterator[Site]:
+def opened_site(
+    built: Path, folder: Path, network: type[netlab.Lab] = netlab.Lab, interfaces: Sequence[str] = ("eth0",)
+) -> Iterator[Site]:
     """A fresh fleet in `folder` over the session's images and loaders, served in a network of its own."""
     data = folder / "data"
     data.mkdir(parents=True)
@@ -126,19 +129,22 @@ def opened_site(built: Path, folder: Path) -> Iterator[Site]:
         source = built / "loaders" / loader.name
         loaders.add(source.read_bytes(), loader.name, version=loader.version, origin=loader.origin)
     config_file = demo.configure(data, folder / "lab")
+    settings = yaml.safe_load(config_file.read_text())
+    settings["server"]["interfaces"] = list(interfaces)
+    config_file.write_text(yaml.safe_dump(settings))
     config = configuration.load(config_file, environ={})
     with contextlib.ExitStack() as stack:
         fleet = open_fleet(config)
         stack.callback(fleet.close)
-        lab = stack.enter_context(netlab.Lab(folder / "lab"))
+        lab = stack.enter_context(network(folder / "lab"))
         server = demo.serve(lab, config_file, config)
         power = stack.enter_context(contextlib.ExitStack())
         yield Site(lab, data, fleet, config_file, server, power)
 
 
 @pytest.fixture(scope="session")
-def open_site(built: Path) -> Callable[[Path], contextlib.AbstractContextManager[Site]]:
-    """Opens a site with a fresh fleet in a folder."""
+def open_site(built: Path) -> Callable[..., contextlib.AbstractContextManager[Site]]:
+    """Opens a site with a fresh fleet in a folder, in a network of another class if one is named."""
     return functools.partial(opened_site, built)
 
 
