@@ -60,6 +60,8 @@ class Tftp(Section):
 
 class Http(Section):
     port: Port = 8080
+    transfers_max: int = Field(default=1000, ge=1)  # machines that load at once; the others wait for their turn
+    link_mbit: int = Field(default=0, ge=0)  # what a link of ours carries; 0: not known, only transfers_max counts
 
 
 class Admin(Section):

@@ -203,6 +203,10 @@ def _script(events: Sequence[Event], silence: float) -> Cause | None:
     action = last.data.get("action", "")
     if action == "wait" and silence >= WAIT_PATIENCE:
         return _cause("went-away", "the machine stopped asking while it waited for an image")
+    if action == "queued":
+        asks = float(last.data.get("seconds") or 0)
+        gone = silence >= WAIT_PATIENCE + asks
+        return _cause("went-away", "the machine stopped asking while it waited for its turn") if gone else None
     if action == "wait":
         return _cause("not-assigned", "the machine waits for an image", last.text)
     if action == "refuse":

@@ -15,6 +15,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pxeserver.boot import cmdline, diagnose
+from pxeserver.boot.admission import Wait
 from pxeserver.boot.answer import SCRIPT
 from pxeserver.boot.profile import LOCAL_BOOT_VAR, Profile
 from pxeserver.boot.text import Checked, printed, shown
@@ -58,18 +59,27 @@ def cmdline_for(profile: Profile, ctx: ScriptContext) -> tuple[cmdline.Part, ...
     return (*parts, *(cmdline.Part(text, "server") for text in own))
 
 
-def render(profile: Profile, machine: Machine | None, ctx: ScriptContext, templates: Sequence[Path] = ()) -> str:
-    """The script of one machine.
+def render(
+    profile: Profile,
+    machine: Machine | None,
+    ctx: ScriptContext,
+    templates: Sequence[Path] = (),
+    *,
+    wait: Wait | None = None,
+) -> str:
+    """The script of one machine; with `wait` the one that asks again when the link has room.
 
     `templates` are the user's folders, searched before the shipped one. Raises NotFound (`template-not-found`),
     UsageError (`template-syntax`, `template-undefined`, `template-failed`, `template-not-ipxe`) or Refused
     (`script-bad-value`, `cmdline-*`); answer those with `failure`.
     """
     values = context(profile, machine, ctx)
-    name: str = profile.action
-    if profile.action == "boot" and machine is not None and machine.template:
+    if wait is not None:
+        values |= {"poll_seconds": wait.seconds, "problem": wait.reason}
+    name: str = profile.action if wait is None else "busy"
+    if name == "boot" and machine is not None and machine.template:
         name = machine.template.removesuffix(SUFFIX)
-    elif profile.action == "ignore":
+    elif name == "ignore":
         name = "local"  # its policy changed under way: it must go on by itself
     return _render(f"{name}{SUFFIX}", values, templates)
 

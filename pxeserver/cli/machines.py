@@ -23,7 +23,9 @@ def machines() -> None:
 
 @machines.command("ls")
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only machines with this label.")
-@click.option("--state", help="Only machines in this state: never, waiting, booting, up, network-only, stuck, local.")
+@click.option(
+    "--state", help="Only machines in this state: never, waiting, queued, booting, up, network-only, stuck, local."
+)
 @click.option("-a", "--all", "everything", is_flag=True, help="Unknown machines too.")
 @out.output_option
 @pass_context

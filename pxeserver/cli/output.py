@@ -33,6 +33,7 @@ _COLOURS = {
     "open": "cyan",
     "booting": "cyan",
     "waiting": "yellow",
+    "queued": "yellow",
     "network-only": "yellow",
     "stuck": "bold red",
     "replaced": "dim",

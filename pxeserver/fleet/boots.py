@@ -32,7 +32,7 @@ def state(boot: BootRecord | None) -> str:
     if boot is None:
         return "never"
     if boot.result is Result.OPEN and not boot.image and boot.stage is Stage.SCRIPT:
-        return "waiting"
+        return "queued" if boot.queued else "waiting"
     return _STATES[boot.result]
 
 
@@ -152,5 +152,6 @@ def _record(row: Row[Any], now: float, stuck_seconds: float) -> BootRecord:
         revision=row.revision,
         style=row.style,
         loader=row.loader,
+        queued=row.counts.get("queued", 0) if waiting(plain) else 0,
         stages={stage: StageRecord(**row.stages[stage]) for stage in STAGES if stage in row.stages},
     )

@@ -148,6 +148,8 @@ class _Batch:
         image = self.resolve(data["image"]) if data.get("image") else None
         if image is not None:
             boot["image"], boot["spec"] = image
+        if data.get("action") == "wait":  # it waits for an image now, not for the link
+            boot["counts"] = {kind: count for kind, count in boot["counts"].items() if kind != "queued"}
         if event.stage is not None:
             boot["stages"] = {**boot["stages"], event.stage: _stage(boot["stages"].get(event.stage), event)}
             if boot["stage"] == "" or _ORDER[event.stage] > _ORDER[Stage(boot["stage"])]:

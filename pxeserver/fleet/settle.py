@@ -9,7 +9,7 @@ from pxeserver.model import Result, Stage
 
 
 def waiting(boot: Mapping[str, Any]) -> bool:
-    """It has its script, and the script is the one that asks again until an image is assigned."""
+    """It has a script that asks again and again: until an image is assigned, or until the link has room."""
     return not boot["image"] and boot["stage"] == Stage.SCRIPT and boot["result"] == Result.OPEN
 
 

@@ -54,6 +54,7 @@ class BootRecord:
     revision: int = 0
     style: str = ""
     loader: str = ""
+    queued: int = 0  # how often it was told that the link is full, while it waits for that
     stages: Mapping[Stage, StageRecord] = field(default_factory=dict)
     cause: CauseInfo | None = None
 
@@ -97,7 +98,7 @@ class AssignmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class MachineRow:
-    """A machine in a list. `state`: never, waiting, booting, up, network-only, stuck, local."""
+    """A machine in a list. `state`: never, waiting, queued, booting, up, network-only, stuck, local."""
 
     id: int
     name: str  # "" for a machine that nobody named

@@ -79,7 +79,9 @@ class BootServer:
         self.dhcp = DhcpServer(self.site, self.recorder, clock)
         self.overheard = Overheard(self.site, self.recorder, clock)
         self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self.site.serves)
-        self.http = Front(BootRoutes(self.site, self.recorder, self.health, clock))
+        routes = BootRoutes(self.site, self.recorder, self.health, clock)
+        self.gate = routes.gate
+        self.http = Front(routes)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         self._follower: asyncio.Task[None] | None = None
 
@@ -127,6 +129,7 @@ class BootServer:
             "generation": self.site.view.generation,
             "events_waiting": self._writer.waiting,
             "events_dropped": self._writer.dropped,
+            **self.gate.health(self._clock()),
             "other_servers": dict(self.overheard.servers),
         }
 

@@ -269,6 +269,16 @@ class Recorder:
             more["result"] = Result.LOCAL.value
         self._event(now, token.boot, token.mac, "script", Stage.SCRIPT, peer, size, text=text, data=more)
 
+    def queued(self, token: Token, peer: str, now: float, seconds: int, why: str, data: Mapping[str, str]) -> None:
+        """The link is full: the machine asks again after so many seconds."""
+        self.addressed(token.mac, peer)
+        trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now)
+        if trail is not None:
+            trail.recent = replace(trail.recent, script_at=now, loader_cycles=0, discovers=0)
+            trail.action = "queued"
+        more = {**data, "action": "queued", "seconds": str(seconds)}
+        self._event(now, token.boot, token.mac, "queued", Stage.SCRIPT, peer, text=why, data=more)
+
     def reported(self, token: Token, stage: Stage, peer: str, now: float, data: Mapping[str, str], text: str) -> None:
         """The booted system says how far it is."""
         self._reach(token.mac, token.boot, stage, now)

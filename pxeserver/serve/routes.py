@@ -22,6 +22,7 @@ from pxeserver.boot.token import Token
 from pxeserver.errors import PxeServerError
 from pxeserver.images.layout import Layout
 from pxeserver.model import Machine, Stage
+from pxeserver.serve.gate import Gate
 from pxeserver.serve.http import Request, Response, Sent
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
 from pxeserver.serve.recorder import Delivery, File, Recorder
@@ -53,6 +54,7 @@ class BootRoutes:
         self._recorder = recorder
         self._health = health
         self._clock = clock
+        self.gate = Gate()
 
     async def __call__(self, request: Request) -> Response:
         match request.path.strip("/").split("/"):
@@ -119,8 +121,14 @@ class BootRoutes:
             base, tokens.seal(self._recorder.key, token), token.mac, told.platform, poll, told.data
         )
         action, problem = profile.action, profile.problem
+        wait = None
+        if action == "boot":
+            wait = self.gate.ask(token.mac, site.named(request.own), site.config.http, now)
         try:
-            text = script.render(profile, machine, context, site.templates)
+            text = script.render(profile, machine, context, site.templates, wait=wait)
+            if wait is not None:
+                self._recorder.queued(token, request.peer, now, wait.seconds, wait.reason, told.data)
+                return _script_response(text)
         except PxeServerError as error:
             action, problem = "refuse", str(error)
             text = script.failure(error, context, machine)
@@ -181,8 +189,13 @@ class BootRoutes:
             return Response(file=file, type=kind, etag=etag, headers=headers)
         if request.method == "GET":
             self._recorder.asked(token, what, self._clock())
+            if what != "loader":
+                self.gate.begun(token.mac, self._clock())
 
         def sent(result: Sent) -> None:
+            if what != "loader":
+                last = what == "initrd" and result.to_the_end
+                self.gate.ended(token.mac, self._clock(), last=last)
             moved = Delivery(name, request.peer, result.first + result.sent, result.size, result.seconds)
             if result.to_the_end:
                 self._recorder.sent(token.mac, token.boot, what, moved, self._clock())

@@ -59,6 +59,11 @@ class Site:
         advertise = self.config.server.advertise
         return self.source(ifindex, asked, relay, client) if advertise == "auto" else advertise
 
+    def named(self, own: str) -> str:
+        """The interface that has this address of ours, "" if none has."""
+        found = (i.name for i in self.interfaces.values() if any(str(a.ip) == own for a in i.addresses))
+        return next(found, "")
+
     def base_url(self, own: str) -> str:
         """`http://ADDR:PORT` as the machine that reached us at `own` should use it."""
         advertise = self.config.server.advertise

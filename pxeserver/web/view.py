@@ -21,6 +21,7 @@ STATES: Mapping[str, tuple[str, str]] = {
     "stuck": ("bad", "stuck"),
     "booting": ("busy", "booting"),
     "waiting": ("warn", "waiting"),
+    "queued": ("warn", "in the queue"),
     "network-only": ("warn", "network only"),
     "up": ("ok", "up"),
     "local": ("idle", "local disk"),
@@ -168,7 +169,7 @@ def boot_status(boot: BootRecord) -> Status:
 def cells(state: str, stage: Stage | None) -> tuple[Cell, ...]:
     """How far it came. Stages that a machine skips (its ROM is iPXE: no loader) count as done once it is past them."""
     reached = -1 if stage is None else STAGES.index(stage)
-    following = {"booting": "now", "waiting": "now", "stuck": "bad"}.get(state, "todo")
+    following = {"booting": "now", "waiting": "now", "queued": "now", "stuck": "bad"}.get(state, "todo")
     return tuple(
         Cell(s, "done" if i <= reached else following if i == reached + 1 and stage is not None else "todo")
         for i, s in enumerate(STAGES)

@@ -25,7 +25,7 @@ from servelab import (
     system_request,
 )
 
-from pxeserver.config import Boot, Config, Dhcp, Server
+from pxeserver.config import Boot, Config, Dhcp, Http, Server
 from pxeserver.errors import Refused
 from pxeserver.fleet.fleet import open_fleet
 from pxeserver.fleet.values import AssignOrder, BootRecord, ExplainOrder, MachineEdit
@@ -423,6 +423,33 @@ def test_a_taken_port_is_refused_with_the_holders_name_and_raw_mode_serves_besid
     assert got is not None
     assert got[1] == (SERVER_ALIAS, 67)
     assert holder.server.dhcp.counts["answered"] == 0
+
+
+def test_a_machine_waits_for_its_turn_while_the_link_is_full(start: Callable[..., Site]) -> None:
+    site = start(http=Http(transfers_max=1))
+    build(site.data)
+    others = "52:54:00:00:00:02"
+    site.fleet.add_machine(MachineEdit(name="first", macs=(MAC,)))
+    site.fleet.add_machine(MachineEdit(name="second", macs=(others,)))
+    site.fleet.assign(["first", "second"], AssignOrder("web"))
+    site.seen()
+    first, second = site.machine(), site.machine(others)
+    kernel, initrd, _ = links(first.script(file_of(first.offer("qemu-rom-ipxe1-bios.discover"))))
+    url = file_of(second.offer("qemu-rom-ipxe1-bios.discover"))
+    busy = second.script(url)
+    assert "1 machines are loading" in busy and "kernel" not in busy.replace("the kernel", "")
+    assert re.search(r"^sleep \d+ \|\|$", busy, re.M)
+    site.until(lambda: {row.name: row.state for row in site.fleet.machines()}["second"] == "queued")
+    (boot,) = site.fleet.boots("second")
+    assert (boot.queued, boot.cause) == (1, None)
+    assert [e.kind for e in site.fleet.events(others) if e.data.get("action") == "queued"] == ["queued"]
+    assert site.server.health()["queued"] == 1
+    first.get(kernel)
+    assert links(first.script(url.replace(url, file_of(first.offer("qemu-rom-ipxe1-bios.discover")))))  # a retry
+    first.get(initrd)
+    again = re.findall(r"chain \S+ \S+ (http\S+)\?mac", busy)[-1]
+    assert second.get(links(second.script(again))[0]) == "kernel web"
+    site.until(lambda: {row.name: row.state for row in site.fleet.machines()}["second"] == "booting")
 
 
 def test_a_reload_changes_what_is_decided(site: Site) -> None:

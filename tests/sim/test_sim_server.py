@@ -14,7 +14,7 @@ from servelab import Loop
 from simlab import DIRECT, Proxy, Tftp, program
 from simnet import CLIENT, SERVER, Behind, Boots, Net, Web
 
-from pxeserver.config import Boot, Config, Dhcp, Server
+from pxeserver.config import Boot, Config, Dhcp, Http, Server
 from pxeserver.fleet.values import AssignOrder, MachineEdit
 from pxeserver.model import Result, Stage
 from pxeserver.sim.effects import Say
@@ -145,6 +145,32 @@ def test_every_firmware_boots_by_the_servers_own_loopback(net: Net, boots: Boots
         boots.close()
         boots.__init__(net, config)  # type: ignore[misc]
     check(switch_on(net, NAMES, Way(), "srv"))
+
+
+def test_a_storm_is_let_in_by_turns_and_everybody_boots(net: Net, boots: Boots) -> None:
+    """Twelve machines, two places: who is told to wait asks again by itself, until all are up."""
+    config = boots.config.model_copy(update={"http": Http(transfers_max=2)})
+    boots.close()
+    boots.__init__(net, config)  # type: ignore[misc]
+    names = ("bios", "edk2", "ipxe-rom", "http") * 3
+    cards = [Card.of(f"02:51:4d:00:01:{n:02x}") for n in range(len(names))]
+    for n, one in enumerate(cards):
+        boots.fleet.add_machine(MachineEdit(name=f"storm-{n}", macs=(one.mac,)))
+        boots.fleet.assign([f"storm-{n}"], AssignOrder("web"))
+    until(lambda: boots.server.site.view.generation == boots.fleet.generation())
+
+    async def everybody() -> list[Outcome]:
+        pairs = zip(names, cards, strict=True)
+        machines = [Machine(FIRMWARE[name], one, 3, 600.0, report=True) for name, one in pairs]
+        return await asyncio.gather(*(simulate(machine, Way(), pace=PACE) for machine in machines))
+
+    outcomes = net.within("srv", lambda: asyncio.run(everybody()))
+    assert [outcome.result for outcome in outcomes] == ["booted"] * len(names), outcomes
+    until(lambda: sum(boot.result is Result.UP for boot in boots.fleet.boots(limit=99)) == len(names))
+    assert boots.server.gate.counts["let-in"] == len(names)
+    assert boots.server.gate.counts["told-to-wait"] > 0
+    told = [event for event in boots.fleet.events(limit=1000) if event.kind == "queued"]
+    assert told and all(int(event.data["seconds"]) >= 1 for event in told)
 
 
 # --- a real peer ---
