@@ -33,6 +33,7 @@ class Server(Section):
     data: str = str(DEFAULT_DATA)
     interfaces: tuple[str, ...] = Field(default=(), strict=False)  # empty: every interface that is up but lo
     advertise: str = "auto"  # own address given to machines; auto = of the interface the packet came in by
+    advertise6: str = "auto"  # the same for machines that come by IPv6
     user: str = ""  # dropped to after binding; empty: stay
 
     @field_validator("advertise")
@@ -41,6 +42,16 @@ class Server(Section):
         if value != "auto":
             ipaddress.IPv4Address(value)
         return value
+
+    @field_validator("advertise6")
+    @classmethod
+    def _ip6(cls, value: str) -> str:
+        if value == "auto":
+            return value
+        address = ipaddress.IPv6Address(value)
+        if address.is_link_local:
+            raise ValueError("a link-local address means nothing in a URL")
+        return str(address)
 
 
 class Dhcp(Section):

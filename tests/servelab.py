@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import os
 import re
 import socket
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 SERVER, SERVER_ALIAS, OTHER_SIDE = "10.77.0.1", "10.78.0.1", "10.79.0.1"
 CLIENT, RELAY = "10.77.9.1", "10.78.0.9"
+SERVER6, CLIENT6 = "fd77::1", "fd77::9"
 CAPTURES = Path(__file__).parent / "captures"
 _CLONE_NEWNET = 0x40000000
 
@@ -88,6 +90,12 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
+def hardware(netns: str) -> str:
+    """The MAC of a namespace's eth0."""
+    shown = subprocess.run(["ip", "-n", netns, "-j", "link", "show", "eth0"], check=True, capture_output=True)
+    return str(json.loads(shown.stdout)[0]["address"])
+
+
 class Wire:
     """Two namespaces joined by two cables. eth0 has an alias on the server's side; eth1 is another network."""
 
@@ -107,6 +115,8 @@ class Wire:
             for address in addresses:
                 ip("-n", name, "address", "add", address, "dev", eth)
             ip("-n", name, "link", "set", eth, "up")
+        for name, address in ((self.server, SERVER6), (self.client, CLIENT6)):
+            ip("-n", name, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
     def close(self) -> None:
         for name in (self.server, self.client):
@@ -192,7 +202,7 @@ class Machine:
 
         def work() -> bytes | tftp.Error:
             content, block = b"", 0
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.settimeout(5)
                 sock.sendto(tftp.pack_request(name), (server, 69))
                 while True:

@@ -35,9 +35,14 @@ class Reply:
     port: int
 
 
+def url_host(address: str) -> str:
+    """An address as URLs have it: IPv6 in brackets (RFC 3986)."""
+    return f"[{address}]" if ":" in address else address
+
+
 def boot_url(own_ip: str, http_port: int, token: str) -> str:
     """`http://ADDR:PORT/boot/TOKEN`, the root of everything that belongs to one boot (and of `pxeserver.url=`)."""
-    return f"http://{own_ip}:{http_port}/boot/{token}"
+    return f"http://{url_host(own_ip)}:{http_port}/boot/{token}"
 
 
 def loader_url(url: str, loader: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pxeserver.boot import profile as boot_profile
 from pxeserver.boot import script
+from pxeserver.boot.answer import url_host
 from pxeserver.boot.cmdline import Part, join
 from pxeserver.boot.profile import Profile
 from pxeserver.config import Config
@@ -34,7 +35,7 @@ def context(mac: Mac, machine: Machine | None, config: Config, token: str, ip: s
     """What the script is rendered with outside of a boot."""
     firmware = machine.facts.get("firmware", "") if machine else ""
     return script.ScriptContext(
-        base_url=f"http://{ip}:{config.http.port}",
+        base_url=f"http://{url_host(ip)}:{config.http.port}",
         token=token,
         mac=mac,
         platform=script.BIOS if firmware == "bios" else script.EFI,

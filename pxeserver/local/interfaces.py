@@ -13,28 +13,37 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pxeserver.mac import Mac, looks_like_mac, parse_mac
+from pxeserver.mac import Mac, looks_like_mac, mac_from_bytes, parse_mac
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, pid
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _ADDR = struct.Struct("=BBBBi")  # ifaddrmsg: family, prefix length, flags, scope, index
-_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWNEIGH, _RTM_GETNEIGH = 16, 18, 20, 22, 28, 30
+_NEIGH_SIZE, _NDA_DST, _NDA_LLADDR = 12, 1, 2  # ndmsg and its attributes
+_GLOBAL6 = ipaddress.IPv6Network("2000::/3")
 _DONE, _ERROR = 3, 2
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _IFLA_IFNAME, _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 3, 1, 2, 8
 _IFF_UP, _IFF_LOOPBACK, _IFA_F_SECONDARY = 1, 8, 1
-_NOTICES = 0x1 | 0x10  # RTMGRP_LINK | RTMGRP_IPV4_IFADDR
+_UNUSABLE6 = 0x40 | 0x08 | 0x20 | 0x01  # tentative, failed its check, deprecated, temporary (RFC 8981)
+_NOTICES = 0x1 | 0x10 | 0x100  # RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One interface; `addresses` are its IPv4 ones, the primary first."""
+    """One interface; `addresses` are its IPv4 ones, the primary first, `addresses6` the IPv6 ones that are to stay."""
 
     index: int
     name: str
     up: bool
     loopback: bool
     addresses: tuple[ipaddress.IPv4Interface, ...] = ()
+    addresses6: tuple[ipaddress.IPv6Interface, ...] = ()
+
+    @property
+    def own(self) -> tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]:
+        """All of them."""
+        return (*self.addresses, *self.addresses6)
 
 
 def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
@@ -59,16 +68,17 @@ def _attributes(raw: bytes) -> dict[int, bytes]:
     return found
 
 
-def _dump(kind: int) -> list[tuple[int, bytes]]:
+def _dump(kind: int, family: int = socket.AF_UNSPEC) -> list[tuple[int, bytes]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
         sock.settimeout(2)
-        sock.send(_HEADER.pack(_HEADER.size + 1, kind, _DUMP, 1, 0) + bytes([socket.AF_INET]))
+        sock.send(_HEADER.pack(_HEADER.size + 1, kind, _DUMP, 1, 0) + bytes([family]))
         return list(_messages(sock))
 
 
 def read_interfaces() -> dict[int, Interface]:
     """Every interface of this network namespace by index, as it is now."""
     addresses: dict[int, list[tuple[bool, ipaddress.IPv4Interface]]] = {}
+    addresses6: dict[int, list[ipaddress.IPv6Interface]] = {}
     for kind, body in _dump(_RTM_GETADDR):
         if kind != _RTM_NEWADDR:
             continue
@@ -78,6 +88,8 @@ def read_interfaces() -> dict[int, Interface]:
         if family == socket.AF_INET and raw is not None and len(raw) == 4:
             address = ipaddress.IPv4Interface((raw, prefix))
             addresses.setdefault(index, []).append((bool(flags & _IFA_F_SECONDARY), address))
+        if family == socket.AF_INET6 and raw is not None and len(raw) == 16 and not flags & _UNUSABLE6:
+            addresses6.setdefault(index, []).append(ipaddress.IPv6Interface((raw, prefix)))
     links: dict[int, Interface] = {}
     for kind, body in _dump(_RTM_GETLINK):
         if kind != _RTM_NEWLINK:
@@ -85,12 +97,13 @@ def read_interfaces() -> dict[int, Interface]:
         _, _, index, flags, _ = _LINK.unpack_from(body)
         name = _attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode("ascii", "replace")
         own = tuple(a for _, a in sorted(addresses.get(index, ()), key=lambda pair: pair[0]))
-        links[index] = Interface(index, name, bool(flags & _IFF_UP), bool(flags & _IFF_LOOPBACK), own)
+        own6 = tuple(addresses6.get(index, ()))
+        links[index] = Interface(index, name, bool(flags & _IFF_UP), bool(flags & _IFF_LOOPBACK), own, own6)
     return links
 
 
 def watch() -> socket.socket:
-    """A non-blocking netlink socket that becomes readable when a link or an IPv4 address changes."""
+    """A non-blocking netlink socket that becomes readable when a link or an address changes."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
     sock.bind((0, _NOTICES))
     return sock
@@ -123,6 +136,15 @@ def _beside(interface: Interface, other: str) -> str:
     return next((str(mine.ip) for mine in interface.addresses if address in mine.network), "")
 
 
+def own_address6(interface: Interface, *, asked: str = "") -> str:
+    """The one that was asked by unicast, else one that a URL can name: global before unique local (RFC 4193); "" when
+    there is only a link-local one."""
+    own = [a.ip for a in interface.addresses6 if not a.ip.is_link_local]
+    if asked in map(str, own):
+        return asked
+    return next((str(ip) for ip in sorted(own, key=lambda ip: ip not in _GLOBAL6)), "")
+
+
 @lru_cache(maxsize=256)
 def _texts(addresses: tuple[ipaddress.IPv4Interface, ...]) -> tuple[str, ...]:
     """Asked for with every packet: made once."""
@@ -131,9 +153,21 @@ def _texts(addresses: tuple[ipaddress.IPv4Interface, ...]) -> tuple[str, ...]:
 
 def neighbour(address: str, table: Path = Path("/proc/net/arp")) -> Mac | None:
     """The MAC that the kernel knows for an address on a local network, None behind a router or when it knows none."""
+    if ":" in address:
+        return _neighbour6(address)
     try:
         rows = [row.split() for row in table.read_text().splitlines()[1:]]
     except OSError:
         return None
     mac = next((row[3] for row in rows if len(row) > 3 and row[0] == address), "")
     return parse_mac(mac) if looks_like_mac(mac) and mac != "00:00:00:00:00:00" else None
+
+
+def _neighbour6(address: str) -> Mac | None:
+    wanted = ipaddress.IPv6Address(address).packed
+    for kind, body in _dump(_RTM_GETNEIGH, socket.AF_INET6):
+        if kind == _RTM_NEWNEIGH:
+            found = _attributes(body[_NEIGH_SIZE:])
+            if found.get(_NDA_DST) == wanted and len(found.get(_NDA_LLADDR, b"")) == 6:
+                return mac_from_bytes(found[_NDA_LLADDR])
+    return None

@@ -43,23 +43,25 @@ class BootSockets:
     """Everything that needs privileges, opened before they are dropped."""
 
     dhcp: list[Channel]
-    tftp: socket.socket
-    http: socket.socket
+    tftp: list[socket.socket]
+    http: list[socket.socket]
     links: socket.socket
     ears: list[RawChannel]
 
 
 def bind(config: Config) -> BootSockets:
     """All listeners or none. Refused("port-taken") names who has the port."""
-    opened: list[socket.socket] = []
+    tftp: list[socket.socket] = []
+    http: list[socket.socket] = []
     try:
-        http = listening.tcp("", config.http.port, "http")
-        opened.append(http)
-        tftp = udp.listen(config.tftp.port, what="tftp")
-        opened.append(tftp)
+        http.append(listening.tcp("", config.http.port, "http"))
+        tftp.append(udp.listen(config.tftp.port, what="tftp"))
+        if udp.has_ipv6():
+            http.append(listening.tcp("::", http[0].getsockname()[1], "http"))
+            tftp.append(udp.listen(tftp[0].getsockname()[1], what="tftp", address="::"))
         return BootSockets(open_channels(config), tftp, http, watch(), open_ears(config))
     except BaseException:
-        for sock in opened:
+        for sock in (*http, *tftp):
             sock.close()
         raise
 
@@ -70,7 +72,7 @@ class BootServer:
     def __init__(
         self, config: Config, fleet: Fleet, sockets: BootSockets, clock: Callable[[], float] = time.time
     ) -> None:
-        self.site = Site(config, load_quirks(), http_port=sockets.http.getsockname()[1])
+        self.site = Site(config, load_quirks(), http_port=sockets.http[0].getsockname()[1])
         self._fleet = fleet
         self._sockets = sockets
         self._clock = clock
@@ -93,8 +95,9 @@ class BootServer:
         loop.add_reader(self._sockets.links, self._links_changed)
         self.dhcp.start(self._sockets.dhcp)
         self.overheard.start(self._sockets.ears)
-        self.tftp.start(self._sockets.tftp)
-        self.http.start([self._sockets.http])
+        for sock in self._sockets.tftp:
+            self.tftp.start(sock)
+        self.http.start(self._sockets.http)
         self._follower = loop.create_task(self._follow())
         return self.describe()
 
@@ -137,7 +140,7 @@ class BootServer:
         """What is listened on, by interface."""
         config = self.site.config
         dhcp = f"proxyDHCP udp {config.dhcp.port} and {config.dhcp.pxe_port}" if self._sockets.dhcp else "no DHCP"
-        ports = f"{dhcp}, TFTP udp {self._sockets.tftp.getsockname()[1]}, HTTP tcp {self.site.http_port}"
+        ports = f"{dhcp}, TFTP udp {self._sockets.tftp[0].getsockname()[1]}, HTTP tcp {self.site.http_port}"
         lines = []
         interfaces = serving(self.site.interfaces, config.server.interfaces)
         for interface in interfaces:
@@ -189,7 +192,8 @@ class BootServer:
 
     def _resolve(self, path: str, arrived: udp.Datagram) -> bytes | Path | None:
         if is_autoexec(path):
-            base, poll = self.site.base_url(arrived.own), self.site.config.boot.poll_seconds
+            own = self.site.own6(arrived.ifindex, arrived.own) if ":" in arrived.own else arrived.own
+            base, poll = self.site.base_url(own), self.site.config.boot.poll_seconds
             try:
                 return script.autoexec(base, poll_seconds=poll, templates=self.site.templates).encode()
             except PxeServerError as error:  # a fault in a user's template

@@ -13,11 +13,16 @@ _BACKLOG = 4096  # a rack that powers on at once; the kernel clamps it to net.co
 
 
 def tcp(host: str, port: int, what: str) -> socket.socket:
-    """A non-blocking TCP listener; `host` "" is every IPv4 address. Refused("port-taken"), UsageError("not-ours")."""
+    """A non-blocking TCP listener; `host` "" is every IPv4 address, "::" every IPv6 one and no IPv4 one.
+
+    Refused("port-taken"), UsageError("not-ours").
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
         sock.listen(_BACKLOG)
     except OSError as error:

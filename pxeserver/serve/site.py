@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pxeserver.boot.answer import NOWHERE
+from pxeserver.boot.answer import NOWHERE, url_host
 from pxeserver.boot.quirks import Quirks
 from pxeserver.config import Config
-from pxeserver.local.interfaces import Interface, own_address, serving
+from pxeserver.local.interfaces import Interface, own_address, own_address6, serving
 from pxeserver.model import Digest, FleetView, Machine
 
 log = logging.getLogger("pxeserver.boot")
@@ -61,13 +61,22 @@ class Site:
 
     def named(self, own: str) -> str:
         """The interface that has this address of ours, "" if none has."""
-        found = (i.name for i in self.interfaces.values() if any(str(a.ip) == own for a in i.addresses))
+        found = (i.name for i in self.interfaces.values() if any(str(a.ip) == own for a in i.own))
         return next(found, "")
+
+    def own6(self, ifindex: int, asked: str = "") -> str:
+        """As `own`, for what came in by IPv6: no link-local address, a URL cannot say on which link."""
+        advertise = self.config.server.advertise6
+        interface = self.interfaces.get(ifindex)
+        if advertise != "auto":
+            return advertise
+        return own_address6(interface, asked=asked) if interface is not None else ""
 
     def base_url(self, own: str) -> str:
         """`http://ADDR:PORT` as the machine that reached us at `own` should use it."""
-        advertise = self.config.server.advertise
-        return f"http://{own if advertise == 'auto' else advertise}:{self.http_port}"
+        server = self.config.server
+        advertise = server.advertise6 if ":" in own else server.advertise
+        return f"http://{url_host(own if advertise == 'auto' else advertise)}:{self.http_port}"
 
     @property
     def templates(self) -> tuple[Path, ...]:

@@ -22,8 +22,9 @@ from pxeserver.wire.reader import WireError
 log = logging.getLogger("pxeserver.tftp")
 
 _DRAIN = 64  # datagrams per turn of the loop
-_OVERHEAD = 32  # IPv4, UDP and TFTP headers
-_IP_MTU = 14
+# IP, UDP and TFTP headers; the options that tell the path's MTU (ip(7), ipv6(7))
+_OVERHEAD, _OVERHEAD6 = 32, 52
+_IP_MTU, _IPV6_MTU = 14, 24
 
 Resolve = Callable[[str, udp.Datagram], bytes | Path | None]
 
@@ -124,10 +125,11 @@ class TftpServer:
 
     def _open(self, arrived: udp.Datagram, request: tftp.Request, path: str, content: bytes | Path) -> None:
         size = size_of(content)
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        family = socket.AF_INET6 if ":" in arrived.own else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            sock.bind((arrived.own, 0))
-            sock.connect(arrived.peer)
+            sock.bind(udp.sockaddr((arrived.own, 0), arrived.ifindex))
+            sock.connect(udp.sockaddr(arrived.peer, arrived.ifindex))
             blksize_max = self._blksize_max(sock)
             terms = tftp.negotiate(
                 request,
@@ -145,8 +147,11 @@ class TftpServer:
 
     def _blksize_max(self, sock: socket.socket) -> int:
         """A block must cross the path in one piece: many ROMs cannot put fragments together."""
-        mtu = sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
-        return max(tftp.DEFAULT_BLKSIZE, min(self.limits.blksize_max, mtu - _OVERHEAD))
+        if sock.family == socket.AF_INET6:
+            room = sock.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU) - _OVERHEAD6
+        else:
+            room = sock.getsockopt(socket.IPPROTO_IP, _IP_MTU) - _OVERHEAD
+        return max(tftp.DEFAULT_BLKSIZE, min(self.limits.blksize_max, room))
 
     def _ended(self, transfer: Transfer, outcome: Outcome) -> None:
         peer = transfer.peer

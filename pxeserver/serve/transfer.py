@@ -52,7 +52,7 @@ class Transfer:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
-        self.peer: tuple[str, int] = sock.getpeername()
+        self.peer: tuple[str, int] = sock.getpeername()[:2]
         self.request = request
         self._name = name
         self._blocks = blocks

@@ -1,4 +1,4 @@
-"""UDP sockets that know where a datagram came in and can answer from there (IP_PKTINFO, ip(7))."""
+"""UDP sockets that know where a datagram came in and can answer from there (IP_PKTINFO, ip(7); RFC 3542 for IPv6)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from pxeserver.errors import Refused, UsageError
 from pxeserver.local.ports import port_taken
 
 IP_PKTINFO = 8
+IPV6_PKTINFO = 50
 SO_RCVBUFFORCE = 33
 _INFO = struct.Struct("=I4s4s")  # struct in_pktinfo: ifindex, our address, destination address of the header
-_SPACE = socket.CMSG_SPACE(_INFO.size)
+_INFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: our address, ifindex
+_SPACE = socket.CMSG_SPACE(_INFO6.size)  # the larger of the two
 RECEIVE_BUFFER = 16 << 20  # 10,000 DISCOVERs at once; the default 208 KiB loses two of three of 5,000
 
 
 class Datagram(NamedTuple):
-    """One datagram and its arrival: `own` is our address that it was sent to (for a broadcast, the interface's)."""
+    """One datagram and its arrival: `own` is our address that it was sent to (for a broadcast, the interface's).
+
+    Link-local addresses stand without their scope: `ifindex` is it.
+    """
 
     data: bytes
     peer: tuple[str, int]
@@ -36,14 +41,39 @@ def receive(sock: socket.socket, size: int = 2048) -> Datagram | None:
         if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _INFO.size:
             ifindex, own, _ = _INFO.unpack_from(value)
             return Datagram(data, peer, ifindex, socket.inet_ntoa(own))
-    return Datagram(data, peer, 0, "")
+        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO and len(value) >= _INFO6.size:
+            own, ifindex = _INFO6.unpack_from(value)
+            return Datagram(data, peer[:2], ifindex, socket.inet_ntop(socket.AF_INET6, own))
+    return Datagram(data, peer[:2], 0, "")
+
+
+def has_ipv6() -> bool:
+    """False where the kernel was built, or started, without IPv6."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC).close()
+    except OSError:
+        return False
+    return True
+
+
+def sockaddr(address: tuple[str, int], ifindex: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What the kernel wants to be told; a link-local IPv6 address means something on its interface only."""
+    host, port = address
+    if ":" not in host:
+        return host, port
+    return host, port, 0, ifindex if host.startswith("fe80:") else 0
 
 
 def send(sock: socket.socket, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
     """Send from the address `own` out of `ifindex` (0: by the routing table). False if the kernel refused."""
-    info = _INFO.pack(ifindex, socket.inet_aton(own or "0.0.0.0"), b"\0\0\0\0")
+    if sock.family == socket.AF_INET6:
+        info6 = _INFO6.pack(socket.inet_pton(socket.AF_INET6, own or "::"), ifindex)
+        control = (socket.IPPROTO_IPV6, IPV6_PKTINFO, info6)
+    else:
+        info = _INFO.pack(ifindex, socket.inet_aton(own or "0.0.0.0"), b"\0\0\0\0")
+        control = (socket.IPPROTO_IP, IP_PKTINFO, info)
     try:
-        sock.sendmsg([data], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, peer)
+        sock.sendmsg([data], [control], 0, sockaddr(peer, ifindex))
     except OSError:
         return False
     return True
@@ -52,6 +82,7 @@ def send(sock: socket.socket, data: bytes, peer: tuple[str, int], ifindex: int, 
 def listen(port: int, *, what: str, device: str = "", address: str = "", share: bool = False) -> socket.socket:
     """A non-blocking UDP socket on `port` with arrival information and a large receive buffer.
 
+    `address` "" is every IPv4 address, "::" every IPv6 one and no IPv4 one.
     `share` lets another program bind the port afterwards (a DHCP server that starts later is not disturbed), but a
     port that is taken already is refused: two sockets on one port steal each other's unicasts.
     Raises Refused("port-taken") naming the holder, Refused("port-denied"), UsageError("no-interface").
@@ -62,10 +93,15 @@ def listen(port: int, *, what: str, device: str = "", address: str = "", share: 
 
 
 def _bound(port: int, what: str, device: str, address: str, *, share: bool) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         if share:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _enlarge(sock)

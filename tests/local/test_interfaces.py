@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 import pytest
 
-from pxeserver.local.interfaces import Interface, neighbour, own_address, read_interfaces, serving
+from pxeserver.local.interfaces import Interface, neighbour, own_address, own_address6, read_interfaces, serving
 from pxeserver.local.ports import holder_of, port_taken
 
 ETH = Interface(2, "eth0", True, False, (IPv4Interface("10.0.0.1/24"), IPv4Interface("10.1.0.1/24")))
@@ -24,6 +24,7 @@ def test_the_loopback_is_there_with_its_address() -> None:
     assert lo.loopback
     assert lo.index == socket.if_nametoindex("lo")
     assert IPv4Interface("127.0.0.1/8") in lo.addresses
+    assert IPv6Interface("::1/128") in lo.addresses6
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,20 @@ def test_the_loopback_is_there_with_its_address() -> None:
 )
 def test_which_address_is_ours_towards_a_machine(asked: str, relay: str, client: str, own: str) -> None:
     assert own_address(ETH, asked=asked, relay=relay, client=client) == own
+
+
+@pytest.mark.parametrize(
+    ("addresses", "asked", "own"),
+    [
+        (("fe80::1/64", "fd77::1/64", "2001:db8::1/64"), "", "2001:db8::1"),
+        (("fe80::1/64", "fd77::1/64", "2001:db8::1/64"), "fd77::1", "fd77::1"),
+        (("fe80::1/64", "fd77::1/64"), "ff02::1:2", "fd77::1"),
+        (("fe80::1/64",), "fe80::1", ""),
+    ],
+)
+def test_which_ipv6_address_a_url_names(addresses: tuple[str, ...], asked: str, own: str) -> None:
+    eth = Interface(2, "eth0", True, False, (), tuple(map(IPv6Interface, addresses)))
+    assert own_address6(eth, asked=asked) == own
 
 
 def test_an_interface_without_addresses_has_none() -> None:
@@ -77,3 +92,7 @@ def test_who_holds_a_port(protocol: str, kind: socket.SocketKind) -> None:
         assert f"{protocol} port {port} (http) is taken by " in error.message
         assert str(os.getpid()) in error.message
     assert holder_of(protocol, port) == ""
+
+
+def test_an_ipv6_address_that_nobody_has_is_no_neighbour() -> None:
+    assert neighbour("fd77::dead") is None

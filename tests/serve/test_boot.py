@@ -13,14 +13,17 @@ import pytest
 from fleetlab import build
 from servelab import (
     CLIENT,
+    CLIENT6,
     OTHER_SIDE,
     RELAY,
     SERVER,
+    SERVER6,
     SERVER_ALIAS,
     Loop,
     Machine,
     Wire,
     captured,
+    hardware,
     links,
     system_request,
 )
@@ -460,3 +463,15 @@ def test_a_reload_changes_what_is_decided(site: Site) -> None:
     assert site.machine().ask(captured("plain-rom-bios.discover", MAC), wait=0.3) is None
     site.loop.run(site.server.reload(site.config))
     site.machine().offer("plain-rom-bios.discover")
+
+
+def test_loader_script_and_files_come_by_ipv6_too(site: Site) -> None:
+    machine = site.machine(hardware(site.wire.client))
+    machine.offer("ovmf-pxe.discover")
+    assert machine.tftp("snponly.efi", SERVER6) == LOADER
+    record = site.boot(lambda boot: boot.stage is Stage.LOADER)
+    assert record.stages[Stage.LOADER].peer == CLIENT6  # by the neighbour table: TFTP shows an address only
+    autoexec = machine.tftp("autoexec.ipxe", SERVER6)
+    assert isinstance(autoexec, bytes) and f"http://[{SERVER6}]:8080/boot/script.ipxe" in autoexec.decode()
+    text = machine.script(f"http://[{SERVER6}]:8080/boot/script.ipxe")
+    assert f"http://[{SERVER6}]:8080/boot/" in text
