@@ -11,10 +11,12 @@ UNIT := not e2e and not browser and not server
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ENV_SUDO := $(if $(SUDO),$(SUDO) --preserve-env=CI,)
 
+# What the output formats of a build are made with.
+OUTPUT_PACKAGES := systemd-boot-efi
 # What a private network with a diskless machine takes; then what the tests take besides.
 DEMO_PACKAGES := qemu-system-x86 ipxe-qemu ovmf ipxe dnsmasq-base iproute2 ca-certificates
-TEST_PACKAGES := $(DEMO_PACKAGES) tcpdump busybox docker-registry docker.io chromium chromium-driver fonts-dejavu-core git
 BENCH_PACKAGES := $(DEMO_PACKAGES) gcc libc6-dev nginx-light tftpd-hpa pigz
+TEST_PACKAGES := $(DEMO_PACKAGES) $(OUTPUT_PACKAGES) sbsigntool openssl tcpdump busybox docker-registry docker.io chromium chromium-driver fonts-dejavu-core git
 
 .PHONY: help deps deps-demo venv lock lint check test test-all fuzz bench demo test-fresh clean
 

@@ -123,9 +123,9 @@ def build(context: Context, /, **options: Any) -> None:
     from pxeserver.images.build import BuildRequest
     from pxeserver.images.build import build as run
     from pxeserver.images.locked import LockedSource
-    from pxeserver.images.outputs import Target
     from pxeserver.images.sources import open_source
     from pxeserver.images.store import Store
+    from pxeserver.images.target import Target
 
     config = context.config
     store = Store(config.data / "store")

@@ -16,8 +16,11 @@ from pxeserver.errors import NotFound, PxeServerError, Refused
 from pxeserver.images import outputs
 from pxeserver.images.catalogue import Catalogue, Details
 from pxeserver.images.store import Store
+from pxeserver.images.target import Target
 from pxeserver.model import Image
 from pxeserver.units import age, size, when
+
+_STORED = (*(name for name, form in outputs.FORMS.items() if not form.streamable), "oci")
 
 
 @click.group()
@@ -190,9 +193,7 @@ def verify(context: Context, image: tuple[str, ...], output: str) -> None:
 
 @images.command()
 @click.argument("image")
-@click.option(
-    "--format", "-f", "form", default=outputs.DEFAULT, show_default=True, help="kernel+initrd, tar-kernel-initrd, oci."
-)
+@click.option("--format", "-f", "form", default=outputs.DEFAULT, show_default=True, help=f"{', '.join(_STORED)}.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(), help="Folder, which must exist.")
 @click.option("--name", help="Name of the files.  [default: the image's]")
 @pass_context
@@ -203,7 +204,7 @@ def export(context: Context, image: str, form: str, folder: Path, name: str | No
     if form == "oci":
         from pxeserver.images import archive
 
-        out.say(str(archive.export(catalogue, found, outputs.Target(_existing(folder), name or found.spec))))
+        out.say(str(archive.export(catalogue, found, Target(_existing(folder), name or found.spec))))
         return
     outputs.checked([form])
     write = outputs.FORMS[form].files
@@ -211,7 +212,8 @@ def export(context: Context, image: str, form: str, folder: Path, name: str | No
         raise Refused(
             "format-not-stored", f"{form} is made from the spec, not from an image", hint="pxeserver build -f"
         )
-    target = outputs.Target(_existing(folder), name or found.spec)
+    outputs.need([form], found.arch)
+    target = Target(_existing(folder), name or found.spec)
     for path in write(outputs.exported(catalogue.details(found)), catalogue.store, target):
         out.say(str(path))
 

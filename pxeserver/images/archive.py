@@ -14,9 +14,9 @@ from pxeserver.images import exchange, oci, tarstore
 from pxeserver.images.catalogue import ARTIFACT, Catalogue, checked_tag
 from pxeserver.images.entry import FILE, Entry, folder, text
 from pxeserver.images.oci import Descriptor
-from pxeserver.images.outputs import Target, whole_file
 from pxeserver.images.progress import Progress
 from pxeserver.images.store import Store
+from pxeserver.images.target import Target, whole_file
 from pxeserver.images.tarwrite import TarWriter
 from pxeserver.images.writers import Sink
 from pxeserver.model import Blob, Image

@@ -15,11 +15,12 @@ from pxeserver.images.catalogue import Catalogue, checked_tag
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.inputtar import InputTar
 from pxeserver.images.layers import BaseImage
-from pxeserver.images.outputs import FORMS, Target
+from pxeserver.images.outputs import FORMS
 from pxeserver.images.progress import Progress
 from pxeserver.images.segments import SPEC_CMDLINE, SegmentCache
 from pxeserver.images.sources import Source
 from pxeserver.images.store import Store
+from pxeserver.images.target import Target
 from pxeserver.linuxkit import loader, plan, reference
 from pxeserver.linuxkit.entries import ImageDefaults, Plan, Use
 from pxeserver.linuxkit.loader import Loaded, SpecSource
@@ -71,6 +72,7 @@ def build(request: BuildRequest, store: Store, config: Config, progress: Progres
 
 def _built(request: BuildRequest, store: Store, config: Config, progress: Progress) -> Built:
     formats = outputs.checked(request.formats)
+    outputs.need(formats, request.arch)
     for tag in ("latest", *request.tags):
         checked_tag(tag, request.name)
     loaded = loader.load(request.specs, strict=request.strict)

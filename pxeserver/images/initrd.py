@@ -35,6 +35,7 @@ class Assembled:
     initrd: Blob
     cmdline: str
     segments: tuple[Segment, ...]
+    arch: str = "amd64"
 
 
 def assemble(
@@ -61,7 +62,7 @@ def assemble(
         segments=[s.raw_digest for s in filled],
         ucode=ucode.digest if ucode else "",
     )
-    return Assembled(digest, kernel, ucode, _join(ucode, filled, cache, store, progress), words, filled)
+    return Assembled(digest, kernel, ucode, _join(ucode, filled, cache, store, progress), words, filled, arch)
 
 
 def content_digest(*, arch: str, cmdline: str, kernel: str, segments: Sequence[str], ucode: str) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from pxeserver.config import Config
 from pxeserver.errors import NotFound, PxeServerError, UsageError
 from pxeserver.images import trust
-from pxeserver.images.outputs import whole_file
 from pxeserver.images.sources import Source
+from pxeserver.images.target import whole_file
 from pxeserver.linuxkit import loader, lockfile, plan, reference
 from pxeserver.linuxkit.entries import Use
 from pxeserver.linuxkit.loader import SpecSource

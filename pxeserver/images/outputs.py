@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pxeserver.errors import PxeServerError, UsageError, did_you_mean
-from pxeserver.images import compress, pgzip
+from pxeserver.errors import UsageError, did_you_mean
+from pxeserver.images import compress, pgzip, ukiform
 from pxeserver.images.catalogue import Details
 from pxeserver.images.entry import FILE, Entry, text
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.pgzip import onearchive
 from pxeserver.images.store import Store
+from pxeserver.images.target import Target, copied, whole_file
 from pxeserver.images.tarwrite import TarWriter
 from pxeserver.images.tree import Tree
 from pxeserver.images.writers import Sink
@@ -28,24 +28,11 @@ DEFAULT = "kernel+initrd"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where files go: FOLDER/NAME-...; a streamable form to `stream` or `file` when one is given.
-
-    `exact`: an initrd inside another file has LinuxKit's very bytes, which takes long (about 2 s for each MiB).
-    """
-
-    folder: Path
-    name: str
-    stream: BinaryIO | None = None
-    file: Path | None = None
-    exact: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Form:
     """`files` makes files out of an assembled image, `stream` writes the tree itself as one stream ("tar", ...)."""
 
     files: Callable[[Assembled, Store, Target], Iterator[Path]] | None = None
+    needs: Callable[[str], None] | None = None  # Refused "tool-missing" and such for this architecture
     suffix: str = ""
     dockerfile: bool = False
 
@@ -56,17 +43,17 @@ class Form:
 
 def _kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
     if made.kernel is not None:
-        yield _copied(store.blob_path(made.kernel.digest), target, "kernel")
-    yield _copied(store.blob_path(made.initrd.digest), target, "initrd.img")
+        yield copied(store.blob_path(made.kernel.digest), target.path("-kernel"))
+    yield copied(store.blob_path(made.initrd.digest), target.path("-initrd.img"))
     if made.cmdline:
-        path = target.folder / f"{target.name}-cmdline"
+        path = target.path("-cmdline")
         with whole_file(path) as file:
             file.write(made.cmdline.encode("utf-8", "surrogateescape"))
         yield path
 
 
 def _tar_kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
-    path = target.folder / f"{target.name}-initrd.tar"
+    path = target.path("-initrd.tar")
     with whole_file(path) as file:
         tar = TarWriter(file)
         if made.kernel is not None:
@@ -87,13 +74,14 @@ def exported(details: Details) -> Assembled:
     """A stored image as the forms above take it."""
     image, ucode = details.image, details.facts.get("ucode")
     return Assembled(
-        image.digest, image.kernel, Blob(**ucode) if ucode else None, image.initrd, image.cmdline, segments=()
+        image.digest, image.kernel, Blob(**ucode) if ucode else None, image.initrd, image.cmdline, (), image.arch
     )
 
 
 FORMS: dict[str, Form] = {
     "kernel+initrd": Form(files=_kernel_initrd),
     "tar-kernel-initrd": Form(files=_tar_kernel_initrd),
+    "uki": Form(files=ukiform.files, needs=ukiform.needs),
     "tar": Form(suffix=".tar"),
     "docker": Form(suffix=".docker", dockerfile=True),
 }
@@ -120,6 +108,14 @@ def checked(formats: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def need(formats: Sequence[str], arch: str) -> None:
+    """Refused "tool-missing" and the like when one of these forms cannot be made here for `arch`."""
+    for name in formats:
+        needs = FORMS[name].needs
+        if needs is not None:
+            needs(arch)
+
+
 def write_tree(tree: Tree, sink: Sink) -> None:
     """The tree as a PAX archive, each entry with LinuxKit's notes about where it came from."""
     tar = TarWriter(sink)
@@ -134,38 +130,10 @@ def write_stream(form: Form, tree: Tree, target: Target) -> Iterator[Path]:
     if target.stream is not None:
         write_tree(tree, target.stream)
         return
-    path = target.file or target.folder / (target.name + form.suffix)
+    path = target.file or target.path(form.suffix)
     with whole_file(path) as file:
         write_tree(tree, file)
     yield path
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name, with mode 0644, only when it is whole."""
-    if path.is_char_device() or path.is_fifo():
-        with path.open("wb") as file:
-            yield file
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            os.fchmod(file.fileno(), 0o644)
-        temporary.rename(path)
-    except OSError as error:
-        if error.filename not in (str(temporary), None):
-            raise
-        raise PxeServerError("output-not-written", f"cannot write {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _copied(source: Path, target: Target, what: str) -> Path:
-    path = target.folder / f"{target.name}-{what}"
-    with whole_file(path) as out, source.open("rb") as file:
-        shutil.copyfileobj(file, out, 1 << 20)
-    return path
 
 
 def _blob(name: str, blob: Blob, store: Store, skipped: int = 0) -> Entry:

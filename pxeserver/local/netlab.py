@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 from pxeserver.errors import PxeServerError, Refused, TimedOut, Unreachable
 from pxeserver.mac import Mac
+from pxeserver.tools import need_tools as need_tools
 
 T = TypeVar("T")
 
@@ -45,13 +45,6 @@ class Lease:
 
     mac: Mac
     address: str
-
-
-def need_tools(tools: dict[str, str]) -> None:
-    """Refused, naming the first missing program and the package that has it."""
-    for tool, package in tools.items():
-        if shutil.which(tool) is None:
-            raise Refused("tool-missing", f"{tool} is not installed", hint=f"apt-get install {package}")
 
 
 def wait_until(look: Callable[[], T | None], seconds: float, what: str) -> T:

@@ -17,9 +17,9 @@ from imagelab import KERNEL, Lab, file
 from pxeserver.errors import NotFound, PxeServerError, Refused, UsageError
 from pxeserver.images import archive, oci
 from pxeserver.images.catalogue import ARTIFACT, Catalogue
-from pxeserver.images.outputs import Target
 from pxeserver.images.progress import Silent
 from pxeserver.images.store import Store
+from pxeserver.images.target import Target
 from pxeserver.model import Image
 
 SPEC = 'kernel: {image: "l/kernel:1", cmdline: "quiet"}\ninit: ["l/init:1"]\n'

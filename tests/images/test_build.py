@@ -15,7 +15,7 @@ from imagelab import KERNEL, Bases, Lab, Node, device, file, folder, hardlink, i
 
 from pxeserver.errors import NotFound, PxeServerError, Refused, UsageError
 from pxeserver.images.catalogue import Catalogue
-from pxeserver.images.outputs import Target
+from pxeserver.images.target import Target
 
 TOOL = random.Random(1).randbytes(5000)
 SPEC = """\

@@ -15,7 +15,7 @@ from pxeserver.errors import NotFound, UsageError
 from pxeserver.images import oci
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.oci import Descriptor
-from pxeserver.images.outputs import Target
+from pxeserver.images.target import Target
 from pxeserver.images.verify import verify
 
 SPEC = """\

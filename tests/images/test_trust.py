@@ -19,8 +19,8 @@ from pxeserver.errors import NotFound, PxeServerError, Refused, UsageError
 from pxeserver.images import locking, oci, trust
 from pxeserver.images.build import Built
 from pxeserver.images.locked import LockedSource
-from pxeserver.images.outputs import Target
 from pxeserver.images.sources import LayoutSource, open_source
+from pxeserver.images.target import Target
 from pxeserver.linuxkit import loader
 from pxeserver.linuxkit.loader import SpecSource
 from pxeserver.linuxkit.lockfile import Lock

@@ -1,0 +1,57 @@
+"""Where the files of a build go, and how one gets there: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pxeserver.errors import PxeServerError
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where files go: FOLDER/NAME-...; a streamable form to `stream` or `file` when one is given.
+
+    `exact`: an initrd inside another file has LinuxKit's very bytes, which takes long (about 2 s for each MiB).
+    """
+
+    folder: Path
+    name: str
+    stream: BinaryIO | None = None
+    file: Path | None = None
+    exact: bool = False
+
+    def path(self, ending: str) -> Path:
+        return self.folder / (self.name + ending)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name, with mode 0644, only when it is whole."""
+    if path.is_char_device() or path.is_fifo():
+        with path.open("wb") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            os.fchmod(file.fileno(), 0o644)
+        temporary.rename(path)
+    except OSError as error:
+        if error.filename not in (str(temporary), None):
+            raise
+        raise PxeServerError("output-not-written", f"cannot write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def copied(source: Path, to: Path) -> Path:
+    with whole_file(to) as out, source.open("rb") as file:
+        shutil.copyfileobj(file, out, 1 << 20)
+    return to
