@@ -22,16 +22,15 @@ def find_loader(folder: Path, path: str) -> Path | None:
     if not parts or ".." in parts or any(part.startswith(".") for part in parts):
         return None
     found = root
-    for part in parts:
-        exact = found / part
-        if not exact.exists():
-            try:
-                same = [entry for entry in found.iterdir() if entry.name.lower() == part.lower()]
-            except OSError:
-                return None
-            if len(same) != 1:
-                return None
-            exact = same[0]
-        found = exact
-    real = found.resolve()
-    return real if real.is_relative_to(root) and real.is_file() else None
+    try:
+        for part in parts:
+            exact = found / part
+            if not exact.exists():
+                (exact,) = [entry for entry in found.iterdir() if entry.name.lower() == part.lower()]
+            found = exact
+        real = found.resolve()
+        return real if real.is_relative_to(root) and real.is_file() else None
+    except OSError:  # a name longer than any, a part that is no folder
+        return None
+    except ValueError:  # none, or several that differ in case
+        return None

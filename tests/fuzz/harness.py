@@ -6,25 +6,39 @@ Run by atheris (`make fuzz SECONDS=600`), by hypothesis in test_fuzz.py, and on 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from pxeserver.boot import answer as answers
 from pxeserver.boot import facts
-from pxeserver.boot.answer import Arrival, answer, boot_url
+from pxeserver.boot.answer import Arrival, boot_url
 from pxeserver.boot.decide import decide
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.boot.request import request_of
 from pxeserver.config import Boot, Config
-from pxeserver.model import FleetView
+from pxeserver.local.doctor_dhcp import offer_of
+from pxeserver.model import FleetView, Machine, Pin, Recent
 from pxeserver.serve import httpwire
 from pxeserver.wire import dhcp, ip, pxe, reader, tftp
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import shells  # noqa: E402 - beside this file, which is no package
+
 CAPTURES = HERE.parent / "captures"
 OWN, BLKSIZE, WINDOW = "10.77.0.1", 1468, 64
 _CONFIG = Config(boot=Boot(loaders={"arm64": "snponly-arm64.efi", "rpi": "start4.elf"}))
-_QUIRKS, _VIEW = load_quirks(), FleetView()
+_QUIRKS = load_quirks()
+# What the machine did before and how it is pinned: the input's length chooses.
+_PASTS = (
+    None,
+    Recent("00" * 8, 0.0, 0.0, style="binl", discovers=3),
+    Recent("00" * 8, 0.0, 0.0, style="pxe10", loader="undionly.kpxe", loader_at=1.0, loader_cycles=1),
+    Recent("00" * 8, 0.0, 0.0, style="late", loader="snponly.efi", loader_at=1.0, loader_cycles=2),
+)
+_PINS = (Pin(), Pin(style="options"), Pin(loader="undionly.kpxe"))
 
 
 def fuzz_dhcp(data: bytes) -> None:
@@ -46,7 +60,7 @@ def fuzz_dhcp(data: bytes) -> None:
         assert (again.file, again.sname, again.chaddr) == (packet.file, packet.sname, packet.chaddr)
         assert (again.xid, again.flags, again.giaddr) == (packet.xid, packet.flags, packet.giaddr)
     for port in (67, 4011):
-        _answered(packet, port)
+        _answered(packet, port, _PASTS[len(data) % len(_PASTS)], _PINS[len(data) % len(_PINS)])
 
 
 def _reads_all(packet: dhcp.Packet, data: bytes) -> None:
@@ -62,6 +76,7 @@ def _reads_all(packet: dhcp.Packet, data: bytes) -> None:
         inner: dict[int, bytes] = {}
         _walk(value, inner)
         assert dict(dhcp.suboptions(value)) == inner, "sub-options"
+    offer_of(packet)
     pxe.ipxe_features(packet.option(dhcp.OPT_IPXE) or b"")
     arch = packet.option(dhcp.OPT_ARCH) or b""
     assert pxe.pack_archs(pxe.archs(arch)) == arch[: len(arch) // 2 * 2], "every architecture"
@@ -78,20 +93,34 @@ def _walk(raw: bytes, into: dict[int, bytes]) -> None:
         raw = raw[2 + raw[1] :]
 
 
-def _answered(packet: dhcp.Packet, port: int) -> None:
+def _answered(packet: dhcp.Packet, port: int, past: Recent | None, pin: Pin) -> None:
     request = request_of(packet, port)
     if request is None:
         return
     assert packet.op == dhcp.BOOTREQUEST and re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", request.mac)
-    decision = decide(request, _VIEW, None, _CONFIG, 0.0, _QUIRKS)
+    view = FleetView(machines={1: Machine(1, "m", (request.mac,), pin=pin)}, by_mac={request.mac: 1})
+    decision = decide(request, view, past, _CONFIG, 2.0, _QUIRKS)
     if decision.action != "answer":
         return
     arrival = Arrival(OWN, 2, port, "10.77.9.9", 4011)
     try:
-        reply = answer(packet, request, decision, arrival, boot_url(OWN, 8080, "T" * 62))
+        reply = answers.answer(packet, request, decision, arrival, boot_url(OWN, 8080, "T" * 62))
     except reader.WireError:
         return
     got = dhcp.parse(reply.payload)
+    for code in (dhcp.OPT_RELAY, dhcp.OPT_UUID):
+        assert got.option(code) == packet.option(code), f"option {code} comes back"
+    assert (got.giaddr, got.chaddr, got.hops) == (packet.giaddr, packet.chaddr, packet.hops), "a relay knows its client"
+    if packet.message == dhcp.DISCOVER:
+        relay = packet.giaddr if packet.giaddr != "0.0.0.0" else ""
+        want = (relay, 67) if relay else (packet.ciaddr, 68) if packet.ciaddr != "0.0.0.0" else ("255.255.255.255", 68)
+    else:
+        want = ("10.77.9.9", 4011)
+    assert (reply.address, reply.port) == want, "where it goes"
+    file = (got.file or got.option(dhcp.OPT_BOOTFILE) or b"").decode()
+    if file:
+        by_url = decision.kind == "script" or request.http
+        assert file.startswith(f"http://{OWN}:8080/boot/") if by_url else file == decision.loader, "what to load"
     assert (got.op, got.yiaddr, got.xid) == (dhcp.BOOTREPLY, "0.0.0.0", packet.xid)
     assert got.option(dhcp.OPT_SERVER_ID) == bytes((10, 77, 0, 1)) and len(reply.payload) >= dhcp.MIN_PACKET
 
@@ -212,6 +241,8 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "tftp": fuzz_tftp,
     "http": fuzz_http,
     "ip": fuzz_ip,
+    "tftpd": shells.fuzz_tftpd,
+    "routes": shells.fuzz_routes,
 }
 
 
@@ -221,6 +252,8 @@ def seeds(target: str) -> list[bytes]:
     packets = [bytes.fromhex(file.read_text()) for file in sorted(CAPTURES.glob("*.hex"))]
     if target == "dhcp":
         return found + packets
+    if target in ("tftpd", "routes"):
+        return found + shells.seeds(target)
     if target == "ip":
         return found + [ip.pack(packet, ("0.0.0.0", 68), ("255.255.255.255", 67)) for packet in packets[:2]]
     if target == "tftp":
