@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pxeserver.serial import rfc3339, to_json
 from pxeserver.units import age as age
 from pxeserver.units import duration as duration
 from pxeserver.units import size as size
@@ -73,6 +72,8 @@ def emit(value: object, output: str, show: Callable[[], None]) -> None:
 
 def write_json(value: object) -> None:
     """The same names and forms as the REST API sends."""
+    from pxeserver.serial import to_json
+
     click.echo(json.dumps(to_json(value), indent=2, ensure_ascii=False))
 
 
@@ -124,6 +125,8 @@ def say(text: str = "") -> None:
 
 def utc(at: float) -> str:
     """RFC 3339 as in JSON; for lines that a program may read."""
+    from pxeserver.serial import rfc3339
+
     return rfc3339(at) or "never"
 
 

@@ -14,7 +14,6 @@ from pxeserver.cli.context import Context, pass_context
 from pxeserver.cli.progress import drawn
 from pxeserver.errors import NotFound, Partial, PxeServerError, did_you_mean
 from pxeserver.fleet.specs import list_specs, spec_files
-from pxeserver.fleet.values import SpecInfo
 from pxeserver.images import specfiles
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
@@ -22,6 +21,7 @@ from pxeserver.linuxkit.loader import SpecSource
 from pxeserver.units import age
 
 if TYPE_CHECKING:
+    from pxeserver.fleet.values import SpecInfo
     from pxeserver.images.locking import Locked
     from pxeserver.linuxkit.lintbase import Finding
 

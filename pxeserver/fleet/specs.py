@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pxeserver.config import Config
 from pxeserver.errors import NotFound, Refused, UsageError, did_you_mean
-from pxeserver.fleet.values import SpecInfo
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.model import Image
 from pxeserver.resources import shipped
+
+if TYPE_CHECKING:
+    from pxeserver.fleet.values import SpecInfo
 
 SUFFIXES = (".yml", ".yaml")
 
@@ -28,6 +31,8 @@ def spec_files(config: Config) -> dict[str, Path]:
 
 def list_specs(files: Mapping[str, Path], images: Iterable[Image], newest: Mapping[str, str]) -> tuple[SpecInfo, ...]:
     """Every spec with its newest build; specs that were built from a file elsewhere come with file ""."""
+    from pxeserver.fleet.values import SpecInfo  # a build reads specs too and needs none of those classes
+
     built = {image.digest: image for image in images}
     out = []
     for name in sorted({*files, *newest}):

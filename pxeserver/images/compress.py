@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import IO, BinaryIO, Protocol, cast
 
 from pxeserver.errors import UsageError, did_you_mean
@@ -106,7 +106,7 @@ def opened(file: io.BufferedReader) -> BinaryIO:
 def label(kind: str) -> str:
     """What decides the compressed bytes besides the content: 'gzip isal-1.9.1 level 2'."""
     _, package, level = _kind(kind)
-    return f"{kind} {package}-{version(package)} level {level}" if package else kind
+    return f"{kind} {package}-{importlib.import_module(package).__version__} level {level}" if package else kind
 
 
 def _kind(kind: str) -> tuple[Callable[[Sink], Compressor], str, int]:

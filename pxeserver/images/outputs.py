@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from pxeserver.errors import UsageError, did_you_mean
-from pxeserver.images import compress, pgzip, ukiform
+from pxeserver.images import compress, ukiform
 from pxeserver.images.catalogue import Details
 from pxeserver.images.entry import FILE, Entry, text
 from pxeserver.images.initrd import Assembled
-from pxeserver.images.pgzip import onearchive
 from pxeserver.images.store import Store
 from pxeserver.images.target import Target, copied, whole_file
 from pxeserver.images.tarwrite import TarWriter
@@ -148,6 +147,9 @@ def _blob(name: str, blob: Blob, store: Store, skipped: int = 0) -> Entry:
 @contextmanager
 def _as_linuxkit(initrd: Entry) -> Iterator[Entry]:
     """The same initrd as one archive, compressed as LinuxKit does."""
+    from pxeserver.images import pgzip  # big tables, and only this one strict format needs them
+    from pxeserver.images.pgzip import onearchive
+
     assert initrd.open is not None
     with tempfile.TemporaryFile() as whole, cast(io.BufferedReader, initrd.open()) as file:
         plain = compress.opened(file)

@@ -22,21 +22,24 @@ from pxeserver.images import compress, kernel, oci
 from pxeserver.images.cpio import CpioWriter
 from pxeserver.images.entry import FILE, Entry
 from pxeserver.images.store import Store
-from pxeserver.images.writers import CHUNK, Tally, content, copy
+from pxeserver.images.writers import CHUNK, Checksum, Sink, Tally, content, copy
 from pxeserver.model import Blob
 
 APK_DATABASE = "lib/apk/db/installed"
 SPEC_CMDLINE = b"\0"  # stands for the spec's own command line, so that changing it does not change the kernel's segment
-_FORMAT = 1  # of what a segment's bytes depend on beyond its key; count up when flattening or writing changes
+_FORMAT = 2  # of what a segment's bytes depend on beyond its key; count up when flattening or writing changes
 _KEEP_SECONDS = 30 * 86400
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`digest` and `size` of the file, `raw_*` of the cpio; what else its entries gave. `apk` is the file's content."""
+    """`size` and `crc` (CRC-32) of the compressed file, `raw_*` of the cpio in it; what else its entries gave.
 
-    digest: str
+    `apk` is the file's content.
+    """
+
     size: int
+    crc: int
     raw_digest: str
     raw_size: int
     kernel: Blob | None = None
@@ -57,7 +60,8 @@ class SegmentCache:
         self.label = compress.label(compression)
 
     def path(self, segment: Segment) -> Path:
-        return self._folder / segment.digest.removeprefix("sha256:")
+        """Its file, by what decides the bytes in it: content and compressor."""
+        return self._folder / hashlib.sha256(f"{segment.raw_digest} {self.label}".encode()).hexdigest()
 
     def cached(self, key: Mapping[str, Any], entries: Callable[[], Iterable[Entry]]) -> tuple[Segment, bool]:
         """The segment of `entries()`, made only if none is kept for `key` (JSON values); and whether one was."""
@@ -76,12 +80,12 @@ class SegmentCache:
         temporary = self._temporary()
         try:
             with temporary.open("wb", buffering=CHUNK) as file:
-                compressed = Tally(file)
+                compressed = Checksum(file)
                 writer = _Writer(compressed, self._compression, self._store)
                 for entry in entries:
                     writer.add(entry)
                 segment = writer.finish()
-            segment = replace(segment, digest=compressed.digest, size=compressed.size)
+            segment = replace(segment, size=compressed.size, crc=compressed.crc)
             if not segment.empty:
                 temporary.rename(self.path(segment))
             return segment
@@ -158,10 +162,10 @@ _FROM_JSON: dict[str, Callable[[Any], Any]] = {"kernel": _blob, "ucode": _blob, 
 class _Writer:
     """Sorts entries: boot/ aside, the rest into a cpio that is begun with the first entry."""
 
-    def __init__(self, out: Tally, compression: str, store: Store) -> None:
+    def __init__(self, out: Sink, compression: str, store: Store) -> None:
         self._out, self._compression, self._store = out, compression, store
         self._raw: Tally | None = None
-        self._segment = Segment("", 0, "", 0)
+        self._segment = Segment(0, 0, "", 0)
 
     def add(self, entry: Entry) -> None:
         if entry.name.startswith("boot/"):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from isal import isal_zlib
 
 from pxeserver.errors import PxeServerError
 from pxeserver.images.entry import Entry, Readable
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 CHUNK = 256 * 1024
 
@@ -34,30 +39,50 @@ class Tally:
         return "sha256:" + self._hash.hexdigest()
 
 
+class Checksum:
+    """Passes bytes on, remembering how many and their CRC-32: it tells damage ten times faster than sha256 does."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.size = self.crc = 0
+
+    def write(self, data: bytes, /) -> None:
+        self.crc = isal_zlib.crc32(data, self.crc)
+        self.size += len(data)
+        self._sink.write(data)
+
+
+class _TakesBuffers(Protocol):
+    def write(self, data: Buffer, /) -> object: ...
+
+
 class Rechunk:
     """Passes bytes on in pieces of exactly CHUNK (the last is shorter).
 
     A compressor's output may depend on how its input was cut; this makes it depend on the content alone.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: _TakesBuffers) -> None:
         self._sink = sink
-        self._held = bytearray()
+        self._held: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes, /) -> None:
-        held = self._held
-        held += data
-        if len(held) >= CHUNK:
-            end = len(held) - len(held) % CHUNK
-            whole = bytes(held[:end])
-            del held[:end]
+        self._held.append(data)
+        self._size += len(data)
+        if self._size >= CHUNK:
+            whole = memoryview(b"".join(self._held))
+            end = self._size - self._size % CHUNK
             for start in range(0, end, CHUNK):
                 self._sink.write(whole[start : start + CHUNK])
+            self._held = [bytes(whole[end:])]
+            self._size -= end
 
     def finish(self) -> None:
-        if self._held:
-            self._sink.write(bytes(self._held))
+        if self._size:
+            self._sink.write(b"".join(self._held))
             self._held.clear()
+            self._size = 0
 
 
 def copy(source: Readable, sink: Sink, size: int, name: str) -> None:

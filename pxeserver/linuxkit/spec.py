@@ -46,7 +46,8 @@ Uint16 = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=1 << 16)]
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
+    # defer_build: only the outermost model's validator is ever used, and it holds those of its parts
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel, defer_build=True)
 
 
 class Kernel(Part):
