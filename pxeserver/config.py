@@ -118,6 +118,8 @@ class Images(Section):
     mirrors: tuple[str, ...] = Field(default=(), strict=False)  # [REG=]URL
     trust_keys: tuple[str, ...] = Field(default=(), strict=False)  # PEM files; a signature by one of them is enough
     compress: Literal["gzip", "zstd", "none"] = "gzip"
+    uki_key: str = ""  # PEM: private key by which `images uki` signs for Secure Boot
+    uki_cert: str = ""  # PEM: its certificate
     specs: tuple[str, ...] = Field(default=(), strict=False)  # folders of specs, searched before the shipped ones
     templates: tuple[str, ...] = Field(default=(), strict=False)  # folders of templates, searched first
 

@@ -30,6 +30,8 @@ class Stage(StrEnum):
 
 STAGES: tuple[Stage, ...] = tuple(Stage)
 
+UKI = "uki"  # unified kernel image: what a machine is pinned to that boots its image without a loader
+
 
 class Result(StrEnum):
     """How a boot ended; OPEN while it has not."""
@@ -72,6 +74,7 @@ class Image:
     arch: str  # Go spelling: amd64, arm64
     created: When = 0.0  # Unix seconds of the build, for people only
     tags: tuple[str, ...] = ()  # "web:latest"
+    uki: Blob | None = None  # kernel, initrd and cmdline as one EFI program, when one was made
 
     @property
     def short(self) -> str:
@@ -84,7 +87,7 @@ class Pin:
     """An administrator's word that overrides what decide() would choose; empty = not pinned."""
 
     style: str = ""  # see boot/decide.py STYLES
-    loader: str = ""  # a file name of the loader set
+    loader: str = ""  # a file name of the loader set, or UKI: no loader, the image itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pxeserver.boot import uki
 from pxeserver.boot.decide import Decision
 from pxeserver.boot.request import BootRequest
 from pxeserver.boot.styles import STYLES
@@ -54,6 +55,10 @@ def boot_file(request: BootRequest, decision: Decision, url: str) -> str:
     """What the machine is told to load: a URL, or a name on our TFTP server."""
     if decision.kind == "script":
         return f"{url}/{SCRIPT}"
+    if decision.kind == "image":
+        base, _, token = url.rpartition("/boot/")
+        name = uki.path(decision.uki)
+        return f"{base}/{name}?boot={token}" if request.http else name
     return loader_url(url, decision.loader) if request.http else decision.loader
 
 

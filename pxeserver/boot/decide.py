@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pxeserver.boot import uki
 from pxeserver.boot.profile import LOCAL_BOOT_VAR, NO_OFFER, choose
 from pxeserver.boot.quirks import Quirk, Quirks, quirk_for
 from pxeserver.boot.request import OWN_CLASS, BootRequest, request_of
 from pxeserver.boot.styles import SILENCE, STYLES, styles_for
 from pxeserver.config import Config
-from pxeserver.model import STYLE_FACT, Digest, FleetView, Machine, Pin, Reason, Recent
+from pxeserver.model import STYLE_FACT, UKI, Digest, FleetView, Machine, Pin, Reason, Recent
 from pxeserver.wire import dhcp, pxe
 
 __all__ = ["STYLES", "BootRequest", "Decision", "decide", "request_of"]
@@ -23,17 +24,20 @@ _NO_PIN = Pin()
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`loader` is a file of the loader set when `kind` is "loader"; the boot's token binds `image` and `revision`.
+    """`kind` "loader": `loader` is a file of the loader set; "image": `uki` is the blob of the image's own EFI program.
+    The boot's token binds `image` and `revision`.
 
     `goarch` is the processor that the request shows ("" if it does not), after the quirks: arch 0 of a Pi is arm64.
-    `why` is the slug of an ignored request, for counters: dhcp-off, not-ours, policy-ignore, policy-local, no-loader.
+    `why` is the slug of an ignored request, for counters: dhcp-off, not-ours, policy-ignore, policy-local, no-loader,
+    no-uki.
     """
 
     action: Literal["answer", "ignore"]
     reasons: tuple[Reason, ...]
-    kind: Literal["loader", "script"] = "script"
+    kind: Literal["loader", "script", "image"] = "script"
     style: str = ""
     loader: str = ""
+    uki: Digest = ""
     image: Digest = ""
     revision: int = 0
     goarch: str = ""
@@ -68,7 +72,14 @@ def decide(
     family = quirk.set.family if quirk is not None and quirk.set.family else request.arch.family
     pin = machine.pin if machine is not None else _NO_PIN
 
-    wants_loader, because = _wants_loader(request, pin, recent, now)
+    whole = uki.choose(request, family, machine, chosen, config)
+    if whole.reason is not None:
+        reasons.append(whole.reason)
+    if whole.problem:
+        return ignore("no-uki", whole.problem)
+    wants_loader, because = False, "the firmware starts the image itself"
+    if whole.blob is None:
+        wants_loader, because = _wants_loader(request, pin, recent, now)
     reasons.append(Reason("kind", because))
     loader = ""
     if wants_loader:
@@ -85,9 +96,10 @@ def decide(
     return Decision(
         "answer",
         tuple(reasons),
-        "loader" if wants_loader else "script",
+        "image" if whole.blob is not None else "loader" if wants_loader else "script",
         style,
         loader,
+        whole.blob.digest if whole.blob is not None else "",
         chosen.image.digest if chosen.image is not None else "",
         chosen.assignment.revision if chosen.assignment is not None else 0,
         request.arch.goarch if family == request.arch.family else pxe.goarch_of(family),
@@ -118,7 +130,7 @@ def _wants_loader(request: BootRequest, pin: Pin, recent: Recent | None, now: fl
         return True, "firmware cannot read scripts: a loader"
     if request.user_class == OWN_CLASS:
         return False, "our own iPXE, by its user class: the script"
-    if pin.loader:
+    if pin.loader and pin.loader != UKI:
         why = "iPXE of the network card, but the machine is pinned to a loader"
     elif request.user_class == "gPXE":
         why = "gPXE is too old for our scripts: a loader"
@@ -141,7 +153,7 @@ def _wants_loader(request: BootRequest, pin: Pin, recent: Recent | None, now: fl
 
 def _loader(family: str, pin: Pin, quirk: Quirk | None, config: Config) -> tuple[str, str]:
     """File name ("" if there is none) and where the choice comes from."""
-    if pin.loader:
+    if pin.loader and pin.loader != UKI:
         return pin.loader, "pinned"
     if quirk is not None and quirk.set.loader:
         return quirk.set.loader, f"by the quirk {quirk.name}"

@@ -8,6 +8,7 @@ import click
 
 from pxeserver.cli import output as out
 from pxeserver.cli.context import Context, pass_context
+from pxeserver.images import specfiles
 from pxeserver.images.store import Store
 from pxeserver.units import size
 
@@ -20,15 +21,18 @@ def bases() -> None:
     """
 
 
+_ARCH = click.option("--arch", default=specfiles.host_arch, help="Architecture: amd64, arm64.  [default: this host's]")
+
+
 @bases.command()
+@_ARCH
 @out.output_option
 @pass_context
-def ls(context: Context, output: str) -> None:
+def ls(context: Context, arch: str, output: str) -> None:
     """List the base images that can be made, and what the store has of them."""
-    from pxeserver.local.bases.apt import host_arch
     from pxeserver.local.bases.make import listing
 
-    found = listing(Store(context.config.data / "store"), host_arch())
+    found = listing(Store(context.config.data / "store"), arch)
     rows = ((x.name, x.state, size(x.size) if x.digest else "", x.digest[7:19], x.summary) for x in found)
     out.emit(found, output, lambda: out.table(("NAME", "STATE", "SIZE", "DIGEST", "WHAT"), rows))
 
@@ -41,6 +45,7 @@ def ls(context: Context, output: str) -> None:
 @click.option(
     "--component", "components", multiple=True, help="Also look here, such as non-free-firmware (repeatable)."
 )
+@_ARCH
 @click.option("--refresh", is_flag=True, help="Fetch the package lists even when they are less than a day old.")
 @out.output_option
 @pass_context
@@ -49,6 +54,7 @@ def build(
     names: tuple[str, ...],
     locked: Path | None,
     components: tuple[str, ...],
+    arch: str,
     refresh: bool,
     output: str,
 ) -> None:
@@ -61,7 +67,7 @@ def build(
     from pxeserver.local.bases.make import Wish
     from pxeserver.local.bases.make import build as make
 
-    wish = Wish(names, components, lock.read(locked) if locked else None, refresh)
+    wish = Wish(names, components, lock.read(locked) if locked else None, refresh, arch)
     data = context.config.data
     with drawn() as progress:
         made = make(data, Store(data / "store"), wish, progress)

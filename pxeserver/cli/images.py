@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pxeserver.cli import images_move
+from pxeserver.cli import images_move, images_uki
 from pxeserver.cli import output as out
 from pxeserver.cli.context import Context, pass_context
 from pxeserver.cli.progress import drawn
@@ -30,6 +30,7 @@ def images() -> None:
 
 for _verb in images_move.VERBS:
     images.add_command(_verb)
+images.add_command(images_uki.uki)
 
 
 def _catalogue(context: Context) -> Catalogue:
@@ -96,6 +97,7 @@ def _show(details: Details) -> None:
             ("cmdline", image.cmdline),
             ("kernel", f"{image.kernel.digest}  {size(image.kernel.size)}"),
             ("initrd", f"{image.initrd.digest}  {size(image.initrd.size)}, unpacked {size(image.initrd.raw_size)}"),
+            ("UKI", f"{image.uki.digest}  {size(image.uki.size)}" if image.uki else ""),
             ("compression", facts.get("compression")),
             ("SBOM", f"{details.sbom.digest}  {size(details.sbom.size)}" if details.sbom else ""),
             ("manifest", details.manifest),

@@ -20,7 +20,7 @@ from pxeserver.fleet import rows
 from pxeserver.fleet.tables import BootRow, MachineRecord, MacRecord
 from pxeserver.fleet.values import Diff, MachineEdit
 from pxeserver.mac import Mac, looks_like_mac, parse_mac
-from pxeserver.model import Machine, Pin
+from pxeserver.model import UKI, Machine, Pin
 from pxeserver.resources import shipped
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -123,9 +123,9 @@ def pinned(machine: Machine, style: str | None, loader: str | None, config: Conf
         raise NotFound(
             "style-not-found", f'no style "{style}"{did_you_mean(style, STYLES)}', hint="styles: " + ", ".join(STYLES)
         )
-    if loader:
+    if loader and loader != UKI:
         folder = config.data / "loaders"
-        known = [p.name for p in folder.iterdir() if p.suffix != ".json"] if folder.is_dir() else []
+        known = [UKI, *(p.name for p in folder.iterdir() if p.suffix != ".json")] if folder.is_dir() else [UKI]
         if loader not in known:
             raise NotFound(
                 "loader-not-found",

@@ -1,7 +1,8 @@
 """Built images: OCI artifact manifests in the store, found by name, tag or digest.
 
 A built image is one manifest of artifact type ARTIFACT: the config blob holds what is not a file (name, content
-digest, command line, arch, base images), the layers are kernel, initrd, the specs it was built from and the SBOM.
+digest, command line, arch, base images), the layers are kernel, initrd, the specs it was built from, the SBOM, and the
+unified kernel image when one was made.
 Each tag is an entry of index.json; an image without tags keeps one entry without a name. `NAME:latest` is the newest
 build of NAME.
 """
@@ -25,6 +26,7 @@ CONFIG = "application/vnd.pxeserver.image.config.v1+json"
 KERNEL = "application/vnd.pxeserver.kernel.v1"
 INITRD = "application/vnd.pxeserver.initrd.v1"
 SPEC = "application/vnd.pxeserver.spec.v1+yaml"
+UKI = "application/vnd.pxeserver.uki.v1"
 SBOM = "application/spdx+json"
 CREATED = "io.pxeserver.created"  # Unix seconds; on the index entry, so that the manifest does not depend on the clock
 RAW_SIZE = "io.pxeserver.raw-size"
@@ -125,13 +127,18 @@ class Catalogue:
     ) -> Image:
         """Record a built image whose kernel and initrd are in the store; it becomes `spec:latest` besides `tags`.
 
-        `created` is Unix seconds, by default now. The same content built again is the same image, only newer.
+        `created` is Unix seconds, by default now. The same content built again is the same image, only newer, and keeps
+        its unified kernel image.
         """
         config = {**(facts or {}), **_config(image)}
         spec = self.store.add_bytes(spec_text)
         layers = [_layer(KERNEL, image.kernel), _layer(INITRD, image.initrd), _layer(SPEC, spec)]
         if sbom is not None:
             layers.append(_layer(SBOM, sbom))
+        same = (i for i in self.list() if (i.digest, i.spec, i.initrd) == (image.digest, image.spec, image.initrd))
+        uki = image.uki or next((i.uki for i in same), None)
+        if uki is not None:
+            layers.append(_layer(UKI, uki))
         manifest = {
             "schemaVersion": 2,
             "mediaType": oci.MANIFEST,
@@ -142,6 +149,20 @@ class Catalogue:
         stamp = {CREATED: f"{time.time() if created is None else created:.3f}"}
         entry = self.store.add_json(oci.MANIFEST, manifest, artifact_type=ARTIFACT, annotations=stamp)
         return self._record(entry, image, (f"{image.spec}:latest", *(checked_tag(t, image.spec) for t in tags)))
+
+    def with_uki(self, image: Image, uki: Blob) -> Image:
+        """Record the unified kernel image of an image, in place of one from before; its blob is in the store."""
+        before = self._entry(image)
+        body = self.store.read_json(before.digest)
+        layers = [x for x in body["layers"] if x["mediaType"] != UKI]
+        body["layers"] = [*layers, _layer(UKI, uki).json()]
+        entry = self.store.add_json(
+            oci.MANIFEST, body, artifact_type=ARTIFACT, annotations={CREATED: before.annotations.get(CREATED, "0")}
+        )
+        reached = self.store.references([before])
+        found = self._record(entry, image, image.tags)
+        self.store.drop_unused(reached)
+        return found
 
     def adopt(self, manifest: Descriptor, tags: Iterable[str] = (), created: float | None = None) -> Image:
         """Record an image built elsewhere, whose manifest and blobs are in the store already, under `tags` alone.
@@ -237,6 +258,7 @@ def _image(config: Mapping[str, Any], layers: Mapping[str, Descriptor]) -> Image
         initrd=blobs[INITRD],
         cmdline=str(config["cmdline"]),
         arch=str(config["arch"]),
+        uki=blobs.get(UKI),
     )
 
 

@@ -132,7 +132,7 @@ def adopt(catalogue: Catalogue, manifest: Descriptor, tags: Sequence[str], progr
 
 def _faults(catalogue: Catalogue, details: Details) -> tuple[str, ...]:
     store, image = catalogue.store, details.image
-    for blob in (image.kernel, image.initrd):
+    for blob in (image.kernel, image.initrd, *((image.uki,) if image.uki is not None else ())):
         size = store.blob_path(blob.digest).stat().st_size if store.has(blob.digest) else -1
         if size != blob.size:
             return (f"{blob.digest} has {size} bytes, not {blob.size}" if size >= 0 else f"{blob.digest} is missing",)

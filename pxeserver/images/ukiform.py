@@ -34,8 +34,16 @@ def files(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
     yield path
 
 
-def write(out: BinaryIO, made: Assembled, store: Store, name: str, initrd: uki.Section | None, cmdline: str) -> None:
-    """The image's kernel with this initrd and command line."""
+def write(
+    out: BinaryIO,
+    made: Assembled,
+    store: Store,
+    name: str,
+    initrd: uki.Section | None,
+    cmdline: str,
+    stub: Path | None = None,
+) -> None:
+    """The image's kernel with this initrd and command line; `stub` None is the one that is on this host."""
     with efi_kernel(made, store) as section, cast(io.BufferedReader, section.open()) as file:
         parts = uki.sections(
             kernel=section,
@@ -44,7 +52,7 @@ def write(out: BinaryIO, made: Assembled, store: Store, name: str, initrd: uki.S
             os_release=os_release(name, made.digest),
             uname=uki.kernel_version(file),
         )
-        uki.lay_out(uki.find_stub(made.arch), parts, made.arch).write(out)
+        uki.lay_out(stub or uki.find_stub(made.arch), parts, made.arch).write(out)
 
 
 def os_release(name: str, digest: str) -> bytes:

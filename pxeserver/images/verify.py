@@ -40,8 +40,8 @@ def verify(catalogue: Catalogue, image: Image, count: Callable[[int], None]) -> 
         return (error.message,)
     faults = [
         f"{name} {blob.digest} {fault}"
-        for name, blob in (("kernel", image.kernel), ("initrd", image.initrd))
-        if (fault := _blob(catalogue, blob, count))
+        for name, blob in (("kernel", image.kernel), ("initrd", image.initrd), ("UKI", image.uki))
+        if blob is not None and (fault := _blob(catalogue, blob, count))
     ]
     if not faults:
         faults += content(catalogue.store, details)

@@ -19,11 +19,14 @@ from pxeserver.local.bases import make
 from pxeserver.model import Image
 
 
-def prepare(config: Config, spec: str, progress: Progress) -> Image:
-    """Build `spec`, the name of a known spec or a file; everything cached is used. UsageError "spec-no-kernel"."""
+def prepare(config: Config, spec: str, progress: Progress, arch: str = "") -> Image:
+    """Build `spec`, the name of a known spec or a file; everything cached is used. `arch` "" is this host's.
+
+    UsageError "spec-no-kernel".
+    """
     known = spec_files(config)
     source = specfiles.read(str(known.get(spec, spec)), io.BytesIO())
-    arch = specfiles.host_arch()
+    arch = arch or specfiles.host_arch()
     store = Store(config.data / "store")
     make_bases(config.data, store, source, arch, progress)
     request = BuildRequest(
@@ -44,4 +47,4 @@ def make_bases(data: Path, store: Store, source: SpecSource, arch: str, progress
     wanted = {use.ref for use in plan.uses(loader.load((source,)))}
     ours = [base for base in make.listing(store, arch) if base.ref in wanted]
     if ours:
-        make.build(data, store, make.Wish(names=[base.name for base in ours]), progress)
+        make.build(data, store, make.Wish(names=[base.name for base in ours], arch=arch), progress)

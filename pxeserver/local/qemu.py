@@ -15,12 +15,23 @@ from pxeserver.local import netlab
 from pxeserver.mac import Mac
 
 BINARY = "qemu-system-x86_64"
+BINARY_ARM = "qemu-system-aarch64"
 TOOLS = {BINARY: "qemu-system-x86"}
+TOOLS_ARM = {BINARY_ARM: "qemu-system-arm"}
 # code and variables of OVMF as the distributions lay them out, the larger flash first
 FIRMWARE = (
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+)
+# the same with Secure Boot, and the keys of Microsoft in the variables
+FIRMWARE_SECURE = (
+    ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"),
+)
+FIRMWARE_ARM = (
+    ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+    ("/usr/share/edk2/aarch64/QEMU_CODE.fd", "/usr/share/edk2/aarch64/QEMU_VARS.fd"),
 )
 # what OVMF reads of its PXE client (OvmfPkg/README, "NETWORK SUPPORT")
 PXE_SWITCHES = ("opt/org.tianocore/IPv4PXESupport", "opt/org.tianocore/IPv6PXESupport")
@@ -31,6 +42,7 @@ class Hardware:
     """A machine without a disk. `rom` None = the card's own PXE ROM (QEMU's iPXE), "" = none, else a file.
 
     `network` "http" leaves UEFI nothing but HTTP boot, as a firmware setup can; "" is whatever it tries by itself.
+    `secure` is Secure Boot, with Microsoft's keys or those in the file `variables`. Arm64 is always UEFI.
     """
 
     mac: Mac = "52:54:00:77:00:01"
@@ -40,6 +52,9 @@ class Hardware:
     nic: str = "virtio-net-pci"
     rom: str | None = None
     network: Literal["", "http"] = ""
+    arch: Literal["amd64", "arm64"] = "amd64"
+    secure: bool = False
+    variables: Path | None = None
     accel: str = "tcg"
 
 
@@ -52,12 +67,16 @@ class Kernel:
     cmdline: str
 
 
-def ovmf() -> tuple[Path, Path]:
-    """UEFI firmware: (code, template of its variables)."""
-    for code, variables in FIRMWARE:
+def firmware(hardware: Hardware) -> tuple[Path, Path]:
+    """UEFI firmware of such a machine: (code, template of its variables). NotFound "firmware-missing"."""
+    arm = hardware.arch == "arm64"
+    for code, variables in FIRMWARE_ARM if arm else FIRMWARE_SECURE if hardware.secure else FIRMWARE:
         if Path(code).is_file() and Path(variables).is_file():
-            return Path(code), Path(variables)
-    raise NotFound("firmware-missing", "no UEFI firmware (OVMF) on this host", hint="apt-get install ovmf")
+            return Path(code), hardware.variables or Path(variables)
+    package = "qemu-efi-aarch64" if arm else "ovmf"
+    raise NotFound(
+        "firmware-missing", f"no UEFI firmware for {hardware.arch} on this host", hint=f"apt-get install {package}"
+    )
 
 
 def command(
@@ -68,25 +87,27 @@ def command(
     `netdev` is QEMU's own description without the id ("tap,ifname=t0,..."), `serial` the options of the console.
     With UEFI a copy of the firmware's variables is made in `folder`, which must exist.
     """
-    machine = "q35" if hardware.uefi else "q35,graphics=off"  # SeaBIOS: text of the firmware on the serial port too
+    uefi = hardware.uefi or hardware.arch == "arm64"
     card = f"{hardware.nic},netdev=n0,mac={hardware.mac},bootindex=1"
     if hardware.rom is not None:
         card += f",romfile={hardware.rom}"
     argv = [
-        *(BINARY, "-accel", hardware.accel, "-machine", machine),
-        *("-cpu", "max" if hardware.accel == "tcg" else "host"),
+        *(BINARY_ARM if hardware.arch == "arm64" else BINARY, "-accel", hardware.accel),
+        *("-machine", _board(hardware), "-cpu", _cpu(hardware)),
         *("-m", str(hardware.memory_mib), "-smp", str(hardware.cpus)),
         *("-nodefaults", "-display", "none", "-vga", "none"),
         *("-boot", "reboot-timeout=3000"),  # ms; a machine without a disk tries the network again and again
         *("-netdev", f"{netdev},id=n0", "-device", card, "-device", "virtio-rng-pci"),
         *serial,
     ]
-    if hardware.uefi:
-        code, template = ovmf()
+    if uefi:
+        code, template = firmware(hardware)
         variables = folder / f"{hardware.mac.replace(':', '')}.vars"
         shutil.copyfile(template, variables)
         argv += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_plain(code)}"]
         argv += ["-drive", f"if=pflash,format=raw,unit=1,file={_plain(variables)}"]
+        if hardware.secure:  # only the firmware, in system management mode, may write the variables
+            argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         if hardware.network == "http":
             argv += [word for switch in PXE_SWITCHES for word in ("-fw_cfg", f"name={switch},string=n")]
     if kernel is not None:
@@ -94,6 +115,21 @@ def command(
         if kernel.initrd is not None:
             argv += ["-initrd", str(kernel.initrd)]
     return argv
+
+
+def _board(hardware: Hardware) -> str:
+    if hardware.arch == "arm64":
+        return "virt"
+    if hardware.uefi:
+        return "q35,smm=on" if hardware.secure else "q35"
+    return "q35,graphics=off"  # SeaBIOS: text of the firmware on the serial port too
+
+
+def _cpu(hardware: Hardware) -> str:
+    if hardware.accel != "tcg":
+        return "host"
+    # pointer authentication by its own cipher would cost half of the speed
+    return "max,pauth-impdef=on" if hardware.arch == "arm64" else "max"
 
 
 def _plain(path: Path) -> str:
@@ -105,7 +141,7 @@ class Machine:
     """A diskless machine on a tap of a lab. `with` is its power: on at the start of the block, off at the end."""
 
     def __init__(self, lab: netlab.Lab, name: str, hardware: Hardware) -> None:
-        netlab.need_tools(TOOLS)
+        netlab.need_tools(TOOLS_ARM if hardware.arch == "arm64" else TOOLS)
         self.lab = lab
         self.name = name
         self.hardware = hardware

@@ -24,7 +24,7 @@ from pxeserver.serve.http import Front
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
 from pxeserver.serve.overheard import Overheard, open_ears
 from pxeserver.serve.rawdhcp import RawChannel
-from pxeserver.serve.recorder import Delivery, Recorder
+from pxeserver.serve.recorder import Delivery, File, Recorder
 from pxeserver.serve.routes import BootRoutes
 from pxeserver.serve.site import Site
 from pxeserver.serve.tftp import TftpServer
@@ -199,7 +199,15 @@ class BootServer:
             except PxeServerError as error:  # a fault in a user's template
                 log.warning("no %s: %s", path, error)
                 return None
-        return find_loader(self.site.config.data / "loaders", path)
+        blob = self._blob(path)
+        return blob[0] if blob is not None else find_loader(self.site.config.data / "loaders", path)
+
+    def _blob(self, path: str) -> tuple[Path, File] | None:
+        """b/HEX/NAME, as by HTTP."""
+        match path.split("/"):
+            case ["b", hex_digest, _]:
+                return self.site.blob(hex_digest)
+        return None
 
     def _delivered(self, outcome: Outcome) -> None:
         """TFTP shows only an address: the MAC follows from DHCP, or from the neighbour table."""
@@ -209,10 +217,12 @@ class BootServer:
             log.info("%s to %s: %s %s", outcome.name, peer, outcome.result, outcome.text)
             return
         moved = Delivery(outcome.name, peer, outcome.bytes, outcome.size, outcome.seconds, outcome.text)
+        blob = self._blob(outcome.name)
+        file: File = blob[1] if blob is not None else "loader"
         if outcome.result == "done":
-            self.recorder.sent(mac, "", "loader", moved, self._clock())
+            self.recorder.sent(mac, "", file, moved, self._clock())
         elif outcome.result in ("aborted", "lost", "unreadable"):
-            self.recorder.stopped(mac, "", "loader", moved, self._clock())
+            self.recorder.stopped(mac, "", file, moved, self._clock())
 
     def _emit(self, event: Event) -> None:
         if event.kind != "log":

@@ -16,11 +16,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pxeserver import config as configuration
+from pxeserver.boot import find
 from pxeserver.boot.answer import NOWHERE, Arrival, Reply, answer, boot_url
 from pxeserver.boot.decide import BootRequest, decide, request_of
 from pxeserver.boot.request import mac_of
 from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, Refused
+from pxeserver.mac import Mac
 from pxeserver.serve import udp
 from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Recorder
@@ -33,7 +35,9 @@ log = logging.getLogger("pxeserver.dhcp")
 LOOPBACK = "lo"
 _DRAIN = 64  # packets per turn of the loop
 _REQUESTED_IP = 50
-_SEEN = frozenset({"policy-ignore", "policy-local", "no-loader"})  # worth a note: this machine wanted something
+_SEEN = frozenset(
+    {"policy-ignore", "policy-local", "no-loader", "no-uki"}
+)  # worth a note: this machine wanted something
 
 
 class Channel(Protocol):
@@ -151,6 +155,8 @@ class DhcpServer:
         self._recorder.addressed(mac, address)
         if request is not None:
             self._request(channel, arrived, packet, request, now)
+        elif channel.port == self._site.config.dhcp.pxe_port and find.asks(packet):
+            self._tell(channel, arrived, packet, mac, now)
         elif packet.message == dhcp.REQUEST:
             self.counts["heard"] += 1
             self._recorder.system_heard(mac, address, now)
@@ -186,6 +192,20 @@ class DhcpServer:
         else:
             self.counts["unsent"] += 1
             self._once("unsent", f"the answer to {request.mac} could not be sent to {reply.address}")
+
+    def _tell(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, mac: Mac, now: float) -> None:
+        """A booted system that asks whose it is; it may ask by another card than the one that it was booted by."""
+        own = self._site.own(arrived.ifindex, arrived.own)
+        machine = self._site.view.machine(mac)
+        macs = (mac, *(machine.macs if machine is not None else ()))
+        token = self._recorder.current(macs, now, known=machine is not None)
+        if not own or not token:
+            self.counts["unknown-system"] += 1
+            return
+        arrival = Arrival(own, arrived.ifindex, channel.port, *arrived.peer)
+        reply = find.tell(packet, arrival, boot_url(own, self._site.http_port, token))
+        if reply is not None and self._send(channel, arrived, reply, ""):
+            self.counts["told"] += 1
 
     def _send(self, channel: Channel, arrived: udp.Datagram, reply: Reply, relay: str) -> bool:
         """Out of the arrival interface; a relay is reached by the routing table."""

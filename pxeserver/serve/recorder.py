@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal, TypeVar
@@ -25,7 +25,7 @@ MACS_MAX = 50_000  # remembered at once; the ones silent for longest go first
 WAIT_NOTE = 30.0  # a waiting machine asks every few seconds; it is written down this often
 _ORDER = {stage: n for n, stage in enumerate(STAGES)}
 
-File = Literal["loader", "kernel", "initrd"]
+File = Literal["loader", "kernel", "initrd", "uki"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Recorder:
             "packet": raw.hex(),
             "own_ip": arrival.own_ip,
         }
-        text = f"{decision.loader or 'script'} to {request.firmware}"
+        text = f"{decision.loader or decision.kind} to {request.firmware}"
         self._event(now, recent.boot, request.mac, "offer", Stage.OFFER, arrival.peer_ip, text=text, data=data)
 
     def ignored(self, request: BootRequest, decision: Decision, now: float) -> None:
@@ -211,18 +211,34 @@ class Recorder:
                     trail.recent, loader=delivery.name, loader_at=now, loader_cycles=cycles, discovers=0
                 )
             data = {"loader": delivery.name}
+        if file == "uki":
+            self._whole_image(mac, boot, delivery, now)
+            return
         self._reach(mac, boot, Stage(file), now)
         self._delivered(mac, boot, file, Stage(file), delivery, now, data)
 
+    def _whole_image(self, mac: Mac, boot: str, delivery: Delivery, now: float) -> None:
+        """Kernel and initrd in one file: both stages, the bytes with the first. The token tells the image."""
+        trail = self._reach(mac, boot, Stage.INITRD, now)
+        token = tokens.open(self.key, trail.recent.token) if trail is not None else None
+        data = {"image": token.image, "revision": str(token.revision)} if token is not None and token.image else {}
+        self._delivered(mac, boot, "kernel", Stage.KERNEL, delivery, now, data)
+        self._event(now, boot, mac, "initrd", Stage.INITRD, delivery.peer, text="in the same file")
+
     def asked(self, token: Token, file: File, now: float) -> None:
         """The first byte of a file is on its way. From the kernel's on, the boot's image is settled."""
-        self._reach(token.mac, token.boot, Stage.KERNEL if file == "kernel" else None, now)
+        self._reach(token.mac, token.boot, Stage.KERNEL if file in ("kernel", "uki") else None, now)
 
     def stopped(self, mac: Mac, boot: str, file: File, delivery: Delivery, now: float) -> None:
         """A transfer ended early."""
         recent = self.recent(mac)
         boot = boot or (recent.boot if recent is not None else "")
-        data = {"what": "stopped", "file": file, "name": delivery.name, "size": str(delivery.size)}
+        data = {
+            "what": "stopped",
+            "file": "kernel" if file == "uki" else file,
+            "name": delivery.name,
+            "size": str(delivery.size),
+        }
         self._delivered(mac, boot, "note", None, delivery, now, data)
 
     def _delivered(
@@ -240,6 +256,17 @@ class Recorder:
             recent = self._begin(now, recent)
             self._trail(mac, recent)
         return recent
+
+    def current(self, macs: Sequence[Mac], now: float, *, known: bool) -> str:
+        """The token of the boot that a running system belongs to; begins one for a `known` machine, else "".
+
+        The system may have been silent for longer than a boot is: it was unpacking itself.
+        """
+        for mac in macs:
+            recent = self.recent(mac)
+            if recent is not None:
+                return recent.token or self.seal(recent, mac, "", 0)
+        return self.seal(self.enter(macs[0], now), macs[0], "", 0) if known else ""
 
     def script(
         self,

@@ -20,7 +20,6 @@ from pxeserver.boot import token as tokens
 from pxeserver.boot.answer import SCRIPT
 from pxeserver.boot.token import Token
 from pxeserver.errors import PxeServerError
-from pxeserver.images.layout import Layout
 from pxeserver.model import Machine, Stage
 from pxeserver.serve.gate import Gate
 from pxeserver.serve.http import Request, Response, Sent
@@ -158,14 +157,14 @@ class BootRoutes:
     # --- files ---
 
     def _blob(self, request: Request, hex_digest: str) -> Response:
-        """A kernel or an initrd. The digest alone decides the bytes; the token is for the record."""
-        digest = "sha256:" + hex_digest
-        kind = self._site.blobs.get(digest)
-        if kind is None:
+        """A file of a built image. The digest alone decides the bytes; the token is for the record."""
+        found = self._site.blob(hex_digest)
+        if found is None:
             return _NOT_FOUND
-        path = Layout(self._site.config.data / "store").blob_path(digest)
+        path, kind = found
+        type_ = _LOADER_TYPES[".efi"] if kind == "uki" else _FILE_TYPE
         token = tokens.open(self._recorder.key, request.query.get("boot", ""))
-        return self._file(request, path, hex_digest, _FILE_TYPE, token, kind, path.name[:12])
+        return self._file(request, path, hex_digest, type_, token, kind, path.name[:12])
 
     def _loader(self, request: Request, sealed: str, token: Token, path: str) -> Response:
         if is_autoexec(path):

@@ -11,6 +11,7 @@ from typing import Literal
 from pxeserver.boot.answer import NOWHERE, url_host
 from pxeserver.boot.quirks import Quirks
 from pxeserver.config import Config
+from pxeserver.images.layout import Layout
 from pxeserver.local.interfaces import Interface, own_address, own_address6, serving
 from pxeserver.model import Digest, FleetView, Machine
 
@@ -26,14 +27,22 @@ class Site:
     view: FleetView = field(default_factory=FleetView)
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
     http_port: int = 0  # the real one, where the configuration says 0
-    blobs: Mapping[Digest, Literal["kernel", "initrd"]] = field(default_factory=dict)
+    blobs: Mapping[Digest, Literal["kernel", "initrd", "uki"]] = field(default_factory=dict)
 
     def see(self, view: FleetView) -> None:
         """Decide on this view from now on; only its images' files are served."""
         self.view = view
         kernels = {image.kernel.digest: "kernel" for image in view.images.values()}
         initrds = {image.initrd.digest: "initrd" for image in view.images.values()}
-        self.blobs = {**kernels, **initrds}  # type: ignore[dict-item]
+        ukis = {image.uki.digest: "uki" for image in view.images.values() if image.uki is not None}
+        self.blobs = {**kernels, **initrds, **ukis}  # type: ignore[dict-item]
+
+    def blob(self, hex_digest: str) -> tuple[Path, Literal["kernel", "initrd", "uki"]] | None:
+        """A file of a built image and what it is, None for any other digest."""
+        kind = self.blobs.get("sha256:" + hex_digest)
+        if kind is None:
+            return None
+        return Layout(self.config.data / "store").blob_path("sha256:" + hex_digest), kind
 
     def serves(self, ifindex: int, peer: str = "") -> bool:
         """True for an interface that we answer on, and on the loopback for `doctor` and `selftest`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pxeserver.errors import NotFound, Refused, UsageError
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
+from pxeserver.images.verify import verify
 from pxeserver.model import Blob, Image
 
 
@@ -31,6 +33,22 @@ def test_what_was_added_is_read_back_by_another_process(catalogue: Catalogue) ->
     assert (image.created, image.tags, image.initrd.raw_size) == (5.0, ("web:latest", "web:v1"), 99)
     details = catalogue.details(image)
     assert (details.spec_text, details.facts["strict"], details.sbom) == ("# web\n", False, None)
+
+
+def test_a_uki_belongs_to_its_image_until_another_is_made(catalogue: Catalogue) -> None:
+    image = built(catalogue, "web", "one", 5.0, "v1")
+    first, second = catalogue.store.add_bytes(b"first"), catalogue.store.add_bytes(b"second")
+    with_first = catalogue.with_uki(image, first)
+    assert with_first == replace(image, uki=Blob(first.digest, 5, 5))
+    assert built(catalogue, "web", "one", 6.0).uki == with_first.uki  # the same content built again
+    with_second = catalogue.with_uki(with_first, second)
+    assert [i.uki for i in Catalogue(Store(catalogue.store.root)).list()] == [with_second.uki]
+    assert with_second.tags == ("web:latest", "web:v1")
+    assert not catalogue.store.has(first.digest) and catalogue.store.has(second.digest)
+    catalogue.store.blob_path(second.digest).write_bytes(b"broken")
+    assert any("UKI" in fault and "is damaged" in fault for fault in verify(catalogue, with_second, lambda _: None))
+    assert catalogue.remove("web@" + image.digest)[0].digest == image.digest
+    assert not catalogue.store.has(second.digest)
 
 
 def test_latest_moves_with_each_build_and_the_older_image_stays(catalogue: Catalogue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,14 @@ def test_the_record_reads_as_it_was_written(tmp_path: Path) -> None:
     assert lock.read(file) == record
     assert lock.read(file).text() == record.text()
     assert [p.key for p in record.images["init"]] == ["busybox=1", "jq=1"]
+
+
+def test_tools_of_this_host_keep_apart_from_packages_of_the_same_name(tmp_path: Path) -> None:
+    tool = package("xz-utils")
+    record = Lock("arm64").with_image("kernel", [replace(tool, arch="arm64", sha256="cd" * 32), tool])
+    file = tmp_path / "bases.lock.arm64.json"
+    file.write_text(record.text())
+    assert lock.read(file) == record
 
 
 @pytest.mark.parametrize(

@@ -49,3 +49,35 @@ def test_missing_firmware_says_what_to_install(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(NotFound) as caught:
         qemu.command(qemu.Hardware(uefi=True), netdev="user", serial=SERIAL, folder=tmp_path)
     assert (caught.value.slug, caught.value.hint) == ("firmware-missing", "apt-get install ovmf")
+
+
+def test_secure_boot_keeps_the_variables_to_the_firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("code.fd", "microsoft.fd", "own.fd"):
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setattr(qemu, "FIRMWARE_SECURE", ((str(tmp_path / "code.fd"), str(tmp_path / "microsoft.fd")),))
+    hardware = qemu.Hardware(uefi=True, rom="", secure=True, variables=tmp_path / "own.fd")
+    argv = qemu.command(hardware, netdev="user", serial=SERIAL, folder=tmp_path)
+    assert argv[argv.index("-machine") + 1] == "q35,smm=on"
+    assert argv[argv.index("-global") + 1] == "driver=cfi.pflash01,property=secure,value=on"
+    assert (tmp_path / "525400770001.vars").read_bytes() == b"own.fd"
+
+
+def test_http_boot_alone_switches_pxe_off(tmp_path: Path) -> None:
+    argv = qemu.command(qemu.Hardware(uefi=True, network="http"), netdev="user", serial=SERIAL, folder=tmp_path)
+    assert [word for word in argv if "PXESupport" in word] == [
+        "name=opt/org.tianocore/IPv4PXESupport,string=n",
+        "name=opt/org.tianocore/IPv6PXESupport,string=n",
+    ]
+
+
+def test_an_arm64_machine_is_another_qemu_with_firmware_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "code.fd").write_bytes(b"code")
+    (tmp_path / "vars.fd").write_bytes(b"vars")
+    monkeypatch.setattr(qemu, "FIRMWARE_ARM", ((str(tmp_path / "code.fd"), str(tmp_path / "vars.fd")),))
+    argv = qemu.command(qemu.Hardware(arch="arm64", rom=""), netdev="user", serial=SERIAL, folder=tmp_path)
+    assert argv[:7] == [
+        *("qemu-system-aarch64", "-accel", "tcg", "-machine", "virt", "-cpu", "max,pauth-impdef=on"),
+    ]
+    assert f"if=pflash,format=raw,unit=0,readonly=on,file={tmp_path}/code.fd" in argv

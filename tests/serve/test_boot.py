@@ -32,9 +32,11 @@ from pxeserver.config import Boot, Config, Dhcp, Http, Server
 from pxeserver.errors import Refused
 from pxeserver.fleet.fleet import open_fleet
 from pxeserver.fleet.values import AssignOrder, BootRecord, ExplainOrder, MachineEdit
+from pxeserver.images.catalogue import Catalogue
+from pxeserver.images.store import Store
 from pxeserver.model import STAGES, Policy, Result, Stage
 from pxeserver.serve.boot import BootServer, bind
-from pxeserver.wire import dhcp
+from pxeserver.wire import dhcp, tftp
 
 MAC = "52:54:00:00:00:01"
 LOADER = b"loader" * 1000
@@ -168,6 +170,62 @@ def test_uefi_http_boot_gets_a_url_with_head_and_the_type_it_wants(site: Site) -
     assert site.boot(lambda boot: boot.stage is Stage.LOADER).stages[Stage.LOADER].bytes == len(LOADER)
     autoexec = url.rpartition("/")[0] + "/autoexec.ipxe"
     assert machine.script(autoexec).startswith("#!ipxe\n")
+
+
+def with_uki(site: Site, spec: str) -> bytes:
+    """A built image of that spec with a UKI; what is in it."""
+    image = build(site.data, spec)
+    catalogue = Catalogue(Store(site.data / "store"))
+    content = b"UKI of " + spec.encode() * 1000
+    catalogue.with_uki(catalogue.get(image.digest), catalogue.store.add_bytes(content))
+    return content
+
+
+def test_uefi_http_boot_of_a_whole_image_up_to_a_system_that_finds_its_server(site: Site) -> None:
+    content = with_uki(site, "web")
+    site.assign("web")
+    machine = site.machine()
+    url = file_of(machine.offer("ovmf-http.discover"))
+    head = machine.http("HEAD", url)
+    assert (head.status_code, head.headers["content-type"]) == (200, "application/efi")
+    assert machine.http("GET", url, headers={"Range": "bytes=3-9"}).content == content[3:10]
+    assert machine.http("GET", url).content == content
+    boot = site.boot(lambda boot: boot.stage is Stage.INITRD)
+    assert boot.stages[Stage.KERNEL].bytes == len(content)
+    assert (boot.spec, Stage.SCRIPT in boot.stages) == ("web", False)
+    # the booted system: an address as ever, then whose it is
+    machine.ask(system_request(MAC, CLIENT), wait=0.2)
+    question = dhcp.Packet(
+        dhcp.BOOTREQUEST, b"\1\2\3\4", bytes.fromhex(MAC.replace(":", "")), ((53, b"\1"), (60, b"pxeserver"))
+    )
+    answer = machine.ask(question, to=("255.255.255.255", 4011), port=4012)
+    assert answer is not None and answer[1] == (SERVER, 4011)
+    told = answer[0].file.decode()
+    assert machine.http("POST", told + "/event", data={"stage": "up"}).status_code == 204
+    up = site.boot(lambda boot: boot.stage is Stage.UP)
+    assert up.id == boot.id and Stage.NETWORK in up.stages
+    assert machine.http("GET", told + "/metadata").json()["spec"] == "web"
+
+
+def test_a_uki_by_tftp_is_kernel_and_initrd(site: Site) -> None:
+    content = with_uki(site, "web")
+    site.assign("web")
+    site.fleet.pin(MAC, style=None, loader="uki")
+    site.seen()
+    machine = site.machine()
+    name = file_of(machine.offer("ovmf-pxe.discover"))
+    machine.request_address()
+    assert machine.tftp(name) == content
+    assert site.boot(lambda boot: boot.stage is Stage.INITRD).stages[Stage.KERNEL].bytes == len(content)
+    assert isinstance(machine.tftp("b/" + "0" * 64 + "/uki.efi"), tftp.Error)
+
+
+def test_a_system_that_nobody_knows_is_not_told_anything(site: Site) -> None:
+    question = dhcp.Packet(
+        dhcp.BOOTREQUEST, b"\1\2\3\4", bytes.fromhex("525400000099"), ((53, b"\1"), (60, b"pxeserver"))
+    )
+    assert site.machine().ask(question, to=("255.255.255.255", 4011), port=4012, wait=0.5) is None
+    assert site.server.dhcp.counts["unknown-system"] == 1
 
 
 def test_a_relay_gets_the_answer_and_our_address_in_its_own_subnet(site: Site) -> None:

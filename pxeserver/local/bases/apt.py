@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pxeserver.errors import NotFound, PxeServerError, Unreachable
@@ -35,16 +36,17 @@ class Record:
 class Apt:
     """`folder` keeps lists and cached packages. `components` are asked for besides those that the system enables.
 
-    `suite` "" = the system's own release, else another suite of the same mirror.
+    `suite` "" = the system's own release, else another suite of the same mirror. `arch` "" = this host's, else another
+    one as Debian spells it: its packages are only unpacked, never run.
     """
 
-    def __init__(self, folder: Path, components: Sequence[str] = (), suite: str = "") -> None:
+    def __init__(self, folder: Path, components: Sequence[str] = (), suite: str = "", arch: str = "") -> None:
         folder = folder.absolute()  # apt puts a relative one below its own
         self._components = tuple(components)
         self._suite = suite
-        self._state = folder / "apt"
+        self.arch = arch or host_arch()
+        self._state = folder / ("apt" if self.arch == host_arch() else f"apt-{arch}")
         self._packages = folder / "packages"
-        self.arch = host_arch()
 
     def refresh(self, *, force: bool = False) -> None:
         """Fetch the package lists when they are old, missing, or for other sources.
@@ -209,6 +211,7 @@ def closure(names: Sequence[str], records: Mapping[str, Record]) -> tuple[Record
     return tuple(found[name] for name in sorted(found))
 
 
+@cache
 def host_arch() -> str:
     """This host's architecture as Debian spells it: amd64, arm64; Go spells these two the same."""
     return run(["dpkg", "--print-architecture"]).strip()

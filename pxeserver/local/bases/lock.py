@@ -40,15 +40,21 @@ class Lock:
         return Lock(self.arch, {**self.images, name: tuple(sorted(packages))})
 
     def text(self) -> str:
-        """JSON: `packages` once each, sorted; `images` refer to them by name=version."""
+        """JSON: `packages` once each, sorted; `images` refer to them by name=version (tools: name=version:arch)."""
         every = sorted({p for packages in self.images.values() for p in packages})
+        images = {name: [_key(p, self.arch) for p in self.images[name]] for name in sorted(self.images)}
         body: dict[str, Any] = {
             "version": VERSION,
             "arch": self.arch,
-            "images": {name: [p.key for p in self.images[name]] for name in sorted(self.images)},
+            "images": images,
             "packages": [asdict(p) for p in every],
         }
         return json.dumps(body, indent=1) + "\n"
+
+
+def _key(package: Package, arch: str) -> str:
+    """The images of another architecture are made by this host's tools, whose packages may have the same names."""
+    return package.key if package.arch == arch else f"{package.key}:{package.arch}"
 
 
 def read(file: Path) -> Lock:
@@ -58,7 +64,7 @@ def read(file: Path) -> Lock:
         if body["version"] != VERSION:
             raise ValueError(f"version {body['version']}, expected {VERSION}")
         packages = [Package(**p) for p in body["packages"]]
-        known = {p.key: p for p in packages}
+        known = {_key(p, str(body["arch"])): p for p in packages}
         images = {name: tuple(known[key] for key in keys) for name, keys in body["images"].items()}
         return Lock(str(body["arch"]), images)
     except FileNotFoundError:

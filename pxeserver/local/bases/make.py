@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pxeserver.errors import NotFound, Unreachable, UsageError
+from pxeserver.errors import NotFound, Unreachable, UsageError, did_you_mean
 from pxeserver.images import oci
 from pxeserver.images.oci import Descriptor
 from pxeserver.images.progress import Progress
 from pxeserver.images.store import Store
 from pxeserver.linuxkit import reference
 from pxeserver.local.bases import kernel, lock, recipe, tools, tree
-from pxeserver.local.bases.apt import Apt, Record, closure
+from pxeserver.local.bases.apt import Apt, Record, closure, host_arch
 from pxeserver.local.bases.deb import unpack
 from pxeserver.local.bases.lock import Lock, Package
 from pxeserver.local.bases.recipe import Recipe
@@ -28,9 +28,9 @@ LAYOUT = 1  # changes when the same recipe and packages give other bytes than be
 INPUTS = "io.pxeserver.inputs"  # label: the digest of everything that the image was made of
 PACKAGES = "io.pxeserver.packages"  # label: name=version of each package
 CONFIG_LABEL = "org.mobyproject.config"
-# packages whose programs make an image, and go into none
+# packages whose programs make an image, and go into none; this host's when the image is for another architecture
 _KERNEL_TOOLS = ("kmod", "xz-utils")
-_BUSYBOX = "busybox-static"
+_APPLET_TOOLS = ("busybox-static",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,13 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to build: nothing named = every image. `locked` = from exactly that set of packages."""
+    """What to build: nothing named = every image, `arch` "" = for this host. `locked` = from exactly those packages."""
 
     names: Sequence[str] = ()
     components: Sequence[str] = ()
     locked: Lock | None = None
     refresh: bool = False
+    arch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,10 @@ def listing(store: Store, arch: str) -> tuple[Base, ...]:
 
 
 def build(data: Path, store: Store, wish: Wish, progress: Progress) -> tuple[Made, ...]:
-    """Make the images in order; the set of packages is recorded in `data`/bases.lock.json.
+    """Make the images in order; the set of packages is recorded in `data`/bases.lock.json (bases.lock.ARCH.json).
 
-    UsageError "lock-arch" or NotFound "lock-image" when `wish.locked` is not for this host or lacks an image.
+    UsageError "lock-arch" or NotFound "lock-image" when `wish.locked` is for another architecture or lacks an image,
+    UsageError "base-arch" for an architecture that no base image was ever made for.
     """
     recipes = [recipe.load(name) for name in wish.names or recipe.names()]
     with _alone(data):
@@ -95,17 +97,24 @@ def build(data: Path, store: Store, wish: Wish, progress: Progress) -> tuple[Mad
 
 
 def _build(data: Path, store: Store, wish: Wish, recipes: Sequence[Recipe], progress: Progress) -> tuple[Made, ...]:
-    apt = Apt(data / "cache", wish.components)
+    if wish.arch and wish.arch not in tree.TRIPLETS:
+        raise UsageError(
+            "base-arch",
+            f'no base images for "{wish.arch}"{did_you_mean(wish.arch, tree.TRIPLETS)}',
+            hint="amd64, arm64",
+        )
+    apt = Apt(data / "cache", wish.components, arch=wish.arch)
+    native = apt if apt.arch == host_arch() else Apt(data / "cache", wish.components)
     if wish.locked is not None and wish.locked.arch != apt.arch:
-        raise UsageError("lock-arch", f"the recorded packages are for {wish.locked.arch}, this host is {apt.arch}")
-    plans = _locked(recipes, wish.locked) if wish.locked else _newest(recipes, apt, wish.refresh, progress)
+        raise UsageError("lock-arch", f"the recorded packages are for {wish.locked.arch}, these images for {apt.arch}")
+    plans = _locked(recipes, wish.locked) if wish.locked else _newest(recipes, apt, native, wish.refresh, progress)
     stale = [p for p in plans if _inputs(store, p.recipe, apt.arch) != p.inputs]
     wanted = {p for plan in stale for p in plan.packages if not apt.path(p).is_file()}
     if wanted:
         task = progress.task("packages", sum(p.size for p in wanted))
         apt.fetch(wanted, task.advance)
         task.done(f"{len(wanted)} packages fetched")
-    record = data / "bases.lock.json"
+    record = data / ("bases.lock.json" if apt is native else f"bases.lock.{apt.arch}.json")
     kept = lock.read(record) if record.is_file() else Lock(apt.arch)
     made = []
     for plan in plans:
@@ -133,14 +142,9 @@ def _alone(data: Path) -> Iterator[None]:
         yield
 
 
-def _newest(recipes: Sequence[Recipe], apt: Apt, refresh: bool, progress: Progress) -> list[_Plan]:
-    try:
-        apt.refresh(force=refresh)
-    except Unreachable as error:
-        if refresh or not apt.listed():
-            raise
-        progress.say(f"going on with the package lists from before: {error.message}")
-    names = {r.name: _names(r, apt.arch) for r in recipes}
+def _newest(recipes: Sequence[Recipe], apt: Apt, native: Apt, refresh: bool, progress: Progress) -> list[_Plan]:
+    _refresh(apt, refresh, progress)
+    names = {r.name: _names(r, apt.arch, tools=apt is native) for r in recipes}
     records = apt.records({n for pair in names.values() for group in pair for n in group})
     closed: dict[str, tuple[Record, ...]] = {}
     notes: dict[str, tuple[str, ...]] = {}
@@ -150,11 +154,40 @@ def _newest(recipes: Sequence[Recipe], apt: Apt, refresh: bool, progress: Progre
         closed[r.name] = closure([*needed, *(n for n in optional if n in records)], records)
         notes[r.name] = (f"not enabled here: {', '.join(lacking)}; {r.optional_note}",) if lacking else ()
     packages = {p.name: p for p in apt.packages({r.name: r for rs in closed.values() for r in rs}.values())}
-    return [_Plan(r, tuple(packages[x.name] for x in closed[r.name]), notes[r.name]) for r in recipes]
+    foreign = {} if apt is native else _tools(recipes, native, refresh, progress)
+    return [
+        _Plan(r, (*(packages[x.name] for x in closed[r.name]), *foreign.get(r.name, ())), notes[r.name])
+        for r in recipes
+    ]
 
 
-def _names(r: Recipe, arch: str) -> tuple[list[str], list[str]]:
-    needed = [*r.packages, *((r.kernel.package, *_KERNEL_TOOLS) if r.kernel else ())]
+def _tools(recipes: Sequence[Recipe], native: Apt, refresh: bool, progress: Progress) -> dict[str, tuple[Package, ...]]:
+    """This host's packages that take part in making each image of another architecture."""
+    wanted = {r.name: _tool_names(r) for r in recipes}
+    if not any(wanted.values()):
+        return {}
+    _refresh(native, refresh, progress)
+    records = native.records({n for names in wanted.values() for n in names})
+    closed = {name: closure(names, records) for name, names in wanted.items()}
+    packages = {p.name: p for p in native.packages({r.name: r for rs in closed.values() for r in rs}.values())}
+    return {name: tuple(packages[r.name] for r in rs) for name, rs in closed.items()}
+
+
+def _tool_names(r: Recipe) -> tuple[str, ...]:
+    return (*(_KERNEL_TOOLS if r.kernel else ()), *(_APPLET_TOOLS if r.applets else ()))
+
+
+def _refresh(apt: Apt, refresh: bool, progress: Progress) -> None:
+    try:
+        apt.refresh(force=refresh)
+    except Unreachable as error:
+        if refresh or not apt.listed():
+            raise
+        progress.say(f"going on with the package lists from before: {error.message}")
+
+
+def _names(r: Recipe, arch: str, tools: bool) -> tuple[list[str], list[str]]:
+    needed = [*r.packages, *((r.kernel.package,) if r.kernel else ()), *(_tool_names(r) if tools else ())]
     return [n.format(arch=arch) for n in needed], [n.format(arch=arch) for n in r.optional]
 
 
@@ -175,8 +208,12 @@ def _make(store: Store, plan: _Plan, apt: Apt, scratch: Path) -> Descriptor:
     with tempfile.TemporaryDirectory(prefix="base-", dir=scratch) as temporary:
         work = Path(temporary)
         (work / "files").mkdir()
-        unpacked = unpack([apt.path(p) for p in plan.packages], work / "files")
+        unpacked = unpack([apt.path(p) for p in plan.packages if p.arch == apt.arch], work / "files")
         programs = Tools(unpacked, work / "tools", apt.arch)
+        if apt.arch != host_arch():
+            (work / "host").mkdir()
+            tools_unpacked = unpack([apt.path(p) for p in plan.packages if p.arch != apt.arch], work / "host")
+            programs = Tools(tools_unpacked, work / "tools", host_arch())
         laid = tree.lay_out(plan.recipe, unpacked, apt.arch, lambda: tools.applets(programs))
         if plan.recipe.kernel:
             (work / "kernel").mkdir()
@@ -187,14 +224,14 @@ def _make(store: Store, plan: _Plan, apt: Apt, scratch: Path) -> Descriptor:
             layer = out.commit()
     return store.write_base(
         reference.expand(plan.recipe.ref),
-        {"config": _config(plan)},
+        {"config": _config(plan, apt.arch)},
         [Descriptor(oci.LAYER, layer.digest, layer.size)],
         apt.arch,
     )
 
 
-def _config(plan: _Plan) -> dict[str, object]:
-    labels = {INPUTS: plan.inputs, PACKAGES: " ".join(p.key for p in plan.packages)}
+def _config(plan: _Plan, arch: str) -> dict[str, object]:
+    labels = {INPUTS: plan.inputs, PACKAGES: " ".join(p.key for p in plan.packages if p.arch == arch)}
     if plan.recipe.label:
         labels[CONFIG_LABEL] = json.dumps(plan.recipe.label, sort_keys=True)
     config: dict[str, object] = {"Labels": labels}
@@ -206,7 +243,7 @@ def _config(plan: _Plan) -> dict[str, object]:
 
 def _base(store: Store, r: Recipe, arch: str) -> Base:
     ref = reference.expand(r.ref)
-    found = store.resolve(ref, arch)
+    found = _found(store, ref, arch)
     if found is None:
         return Base(r.name, ref, r.summary)
     manifest = store.read_json(found.digest)
@@ -222,8 +259,13 @@ def _base(store: Store, r: Recipe, arch: str) -> Base:
     )
 
 
+def _found(store: Store, ref: str, arch: str) -> Descriptor | None:
+    """None as well when the image is there for other architectures only."""
+    return store.resolve(ref, arch) if any(e.platform.get("architecture") == arch for e in store.named(ref)) else None
+
+
 def _inputs(store: Store, r: Recipe, arch: str) -> str:
-    found = store.resolve(reference.expand(r.ref), arch)
+    found = _found(store, reference.expand(r.ref), arch)
     if found is None:
         return ""
     manifest = store.read_json(found.digest)

@@ -32,6 +32,13 @@ say() {
     return 0
 }
 
+# The URL of this boot on the server: pxeserver.url=, else what find-server learnt; "" when there is none.
+server_url() {
+    url=$(cmdline pxeserver.url | tail -n 1)
+    [ -n "$url" ] || url=$(cat /run/pxeserver/url 2>/dev/null)
+    echo "$url"
+}
+
 # MiB of memory that the kernel has to give.
 memory() {
     awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo

@@ -7,7 +7,7 @@ card=${card:-$(cards | head -n 1)}
 mac=$(cat "/sys/class/net/$card/address" 2>/dev/null)
 spec=$(cat /run/pxeserver/spec 2>/dev/null)
 # the image's name is known to the server that we were booted by
-url=$(cmdline pxeserver.url | tail -n 1)
+url=$(server_url)
 [ -s /tmp/image ] || [ -z "$url" ] || timeout 2 wget -q -O - "$url/metadata" 2>/dev/null |
     sed -n 's/^ *"image": "\(.*\)",*$/\1/p' >/tmp/image
 image=$(cat /tmp/image 2>/dev/null)
