@@ -8,6 +8,7 @@ from pxeserver.errors import UsageError
 
 Mac = str  # always "aa:bb:cc:dd:ee:ff"; parse_mac is the only way in
 
+_CANONICAL = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _HEX12 = re.compile(r"[0-9a-f]{12}")
 _SPELLINGS = (
     re.compile(r"[0-9a-fA-F]{2}([:\-])[0-9a-fA-F]{2}(\1[0-9a-fA-F]{2}){4}"),
@@ -19,6 +20,8 @@ _SPELLINGS = (
 def parse_mac(text: str) -> Mac:
     """'aabb.ccdd.eeff', 'AA-BB-..', 'aabbccddeeff', 'aa:bb:..' -> 'aa:bb:cc:dd:ee:ff'; UsageError otherwise."""
     text = text.strip()
+    if _CANONICAL.fullmatch(text):
+        return text
     if not any(s.fullmatch(text) for s in _SPELLINGS):
         raise UsageError("bad-mac", f'"{text}" is not a MAC address', hint="write it as 52:54:00:12:34:56")
     digits = re.sub(r"[^0-9a-f]", "", text.lower())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pxeserver.boot.text import fault as script_fault
 from pxeserver.errors import Refused
@@ -88,6 +89,7 @@ def join(parts: Iterable[Part]) -> str:
     return line
 
 
+@lru_cache(maxsize=1024)  # thousands of machines have the same few parameters
 def fault(text: str) -> str:
     """Why this parameter cannot go through an iPXE script to the kernel, "" if it can."""
     if text.count('"') % 2:

@@ -5,6 +5,7 @@ Every value that a template prints is checked: nothing that iPXE would read as i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -130,6 +131,25 @@ def failure(problem: PxeServerError | str, ctx: ScriptContext, machine: Machine 
     return _render(f"refuse{SUFFIX}", values, ())
 
 
+def stamp(templates: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Another value once a template of these folders, or a shipped one, has changed: names, times and sizes."""
+    found = []
+    for folder in _folders(templates):
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = os.path.join(place, name)
+                try:
+                    stat = os.stat(path)
+                except OSError:  # taken away meanwhile
+                    continue
+                found.append((path, stat.st_mtime_ns, stat.st_size))
+    return tuple(sorted(found))
+
+
+def _folders(templates: Sequence[Path]) -> list[Path]:
+    return [*(folder / "ipxe" for folder in templates), shipped("templates") / "ipxe"]
+
+
 def _common(ctx: ScriptContext) -> dict[str, Any]:
     return {"script_url": f"{ctx.boot_url}/{SCRIPT}", "poll_seconds": ctx.poll_seconds}
 
@@ -164,7 +184,7 @@ def _blob_url(ctx: ScriptContext, digest: str, name: str) -> str:
 def _environment(folders: tuple[Path, ...]) -> ImmutableSandboxedEnvironment:
     """One per set of folders: Jinja keeps the compiled templates in it and looks at their times."""
     found = ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader([*(folder / "ipxe" for folder in folders), shipped("templates") / "ipxe"]),
+        loader=jinja2.FileSystemLoader(_folders(folders)),
         undefined=jinja2.StrictUndefined,
         finalize=printed,
         trim_blocks=True,

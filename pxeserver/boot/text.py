@@ -12,6 +12,8 @@ from pxeserver.errors import Refused
 
 _SHOWN_MAX = 300
 _NOT_SHOWN = re.compile(r"&(?=&)|[^A-Za-z0-9 .,:@/_+()=~<>*!?%&'\"-]")
+_PLAIN = re.compile(r"[A-Za-z0-9 .,:@/_+()=?*-]*")  # nothing that `fault` would look at
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _QUOTES = frozenset("\"'`")
 
 
@@ -23,7 +25,7 @@ class Checked(str):
 
 def fault(text: str) -> str:
     """Why this text cannot stand in an iPXE script, "" if it can."""
-    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+    if _CONTROL.search(text):
         return "holds a line break or another control character"
     if not text.isascii():
         return "is not plain ASCII"
@@ -40,6 +42,8 @@ def printed(value: object) -> str:
     if isinstance(value, Checked):
         return value
     text = str(value)
+    if _PLAIN.fullmatch(text):
+        return text
     problem = fault(text) or ("holds a quote" if _QUOTES & set(text) else "")
     if problem:
         raise Refused(

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pxeserver.mac import Mac, mac_from_bytes, mac_to_bytes
 from pxeserver.model import Digest
@@ -19,6 +20,7 @@ LENGTH = 62
 _BODY = 34
 _SIGNATURE = 12
 _NO_IMAGE = bytes(16)
+_LAST = frozenset("AQgw")  # 62 characters hold 4 bits more than 46 bytes: those are 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ def seal(key: bytes, token: Token) -> str:
     return base64.urlsafe_b64encode(body + _sign(key, body)).rstrip(b"=").decode("ascii")
 
 
+@lru_cache(maxsize=16384)  # a boot shows its token with each of its requests
 def open(key: bytes, text: str) -> Token | None:
     """The token that `seal` made with this key, None for anything else; the signature is compared in constant time."""
     if len(text) != LENGTH:
@@ -56,7 +59,7 @@ def open(key: bytes, text: str) -> Token | None:
     body, signature = raw[:_BODY], raw[_BODY:]
     if not hmac.compare_digest(_sign(key, body), signature):
         return None
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") != text:
+    if text[-1] not in _LAST:
         return None  # spare bits set: one token, one spelling
     image = body[14:30]
     return Token(

@@ -1,141 +1,369 @@
-"""One stream connection on the running loop: reads with a limit and a deadline, writes that must keep moving."""
+"""One connection: requests are read, answered and followed by the next one, all in callbacks of the loop.
+
+A handler that answers at once costs no task and no timer. Deadlines are looked at by the front, once in a while.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
-from pxeserver.serve.httpwire import BadRequest
+from pxeserver.serve.exchange import Request, Response, Sent
+from pxeserver.serve.httpwire import HEAD_MAX, BadRequest, Head, pack_head, parse_head, select_part
+
+if TYPE_CHECKING:
+    from pxeserver.serve.http import Front
 
 _END = b"\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RECEIVE = 64 << 10
-_TURN = 1 << 20  # bytes of a file per turn of the loop, so that one fast peer does not starve the others
-_TCP_USER_TIMEOUT = 18
-
-
-class Gone(Exception):
-    """The peer left, or did nothing for too long."""
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+_TURN = 16  # pipelined requests answered before the other connections have a turn
+_LINGER, _LINGER_READS = 2.0, 64
+_Headers = Iterable[tuple[str, str]]
 
 
 class Connection:
-    """Owns `sock`. Every method raises Gone when there is nobody left to talk to."""
+    """Owns `sock`, non-blocking, from `begin` to `close`. `deadline` (loop time): `close` is due then."""
 
-    def __init__(self, sock: socket.socket, stall: float = 60.0) -> None:
-        self._sock = sock
-        self._buffer = b""
-        self.sent = 0  # bytes of the file being sent, or sent last
-        sock.setblocking(False)
+    def __init__(self, front: Front, sock: socket.socket, peer: str) -> None:
+        self._front, self._sock, self.peer = front, sock, peer
+        self._loop = asyncio.get_running_loop()
+        self.fd = sock.fileno()
+        self._own: str = ""
+        self._port: int = 0
         if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(stall * 1000))
+            self._own, self._port = sock.getsockname()[:2]
+        self.deadline = self._loop.time() + front.limits.first
+        self.busy = False  # a response is under way
+        self._reading = False  # the loop tells when there is something to read
+        self._closed = False
+        self._buffer = b""  # received and not used yet
+        self._searched = 0  # of it for the end of a head
+        self._head: Head | None = None  # of the request whose body is awaited
+        self._out = memoryview(b"")  # accepted by no system call yet
+        self._then: Callable[[], None] = self.close  # once `_out` is out
+        self._task: asyncio.Task[None] | None = None
+        self._discarded = 0  # reads since a refusal; 0: there was none
+        self._keep = True
+        # the file being sent: what a filepump.Transfer has
+        self._response: Response | None = None
+        self.source, self.offset, self.left = -1, 0, 0
+        self._first, self._length, self._size, self._began = 0, 0, 0, 0.0
 
-    @property
-    def own(self) -> tuple[str, int]:
-        """Our address and port that the peer reached; ("", 0) on a Unix socket."""
-        if self._sock.family == socket.AF_UNIX:
-            return "", 0
-        host, port = self._sock.getsockname()[:2]
-        return str(host), int(port)
+    # --- reading ---
 
-    async def read_head(self, limit: int, within: float) -> bytes:
-        """Up to and with the empty line, in `within` seconds. BadRequest(431) if it is longer than `limit`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + within
-        searched = 0
-        while (end := self._buffer.find(_END, searched)) < 0:
-            if len(self._buffer) > limit:
-                raise BadRequest(431, "the request head is too long")
-            searched = max(0, len(self._buffer) - len(_END))
-            self._buffer += await self._receive(deadline - loop.time())
-        if end > limit:
-            raise BadRequest(431, "the request head is too long")
-        head, self._buffer = self._buffer[: end + len(_END)], self._buffer[end + len(_END) :]
-        return head
+    def begin(self) -> None:
+        """Answer what came with the connection; the loop is asked to watch it only if that was not all."""
+        self._readable()
+        if not (self._closed or self.busy or self._reading):
+            self._take_more()
 
-    async def read_exactly(self, size: int, within: float) -> bytes:
-        """`size` bytes of body; the peer may take `within` seconds for all of it."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + within
-        parts, have = [self._buffer], len(self._buffer)
-        while have < size:
-            parts.append(await self._receive(deadline - loop.time()))
-            have += len(parts[-1])
-        whole = b"".join(parts)
-        self._buffer = whole[size:]
-        return whole[:size]
-
-    async def _receive(self, within: float) -> bytes:
+    def _readable(self) -> None:
+        if self.busy:  # what comes meanwhile waits in the kernel
+            self._reading = False
+            self._loop.remove_reader(self.fd)
+            return
         try:
             data = self._sock.recv(_RECEIVE)
         except (BlockingIOError, InterruptedError):
-            try:
-                async with asyncio.timeout(within):
-                    data = await asyncio.get_running_loop().sock_recv(self._sock, _RECEIVE)
-            except (TimeoutError, OSError):
-                raise Gone from None
+            return
         except OSError:
-            raise Gone from None
+            data = b""
         if not data:
-            raise Gone
-        return data
+            self.close()
+        elif self._discarded:
+            self._discarded += 1
+            if self._discarded > _LINGER_READS:
+                self.close()
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._advance()
 
-    async def write(self, data: bytes, stall: float, *, more: bool = False) -> None:
-        """All of `data`; `more` holds the last packet back because a file follows at once."""
-        view = memoryview(data)
-        flags = socket.MSG_MORE if more else 0
-        while view:
-            try:
-                view = view[self._sock.send(view, flags) :]
-            except (BlockingIOError, InterruptedError):
-                await self._writable(stall)
-            except OSError:
-                raise Gone from None
-
-    async def send_file(self, fd: int, first: int, length: int, stall: float) -> None:
-        """`length` bytes of `fd` from `first`; `sent` follows. Gone as well when the file ends too early."""
-        self.sent = 0
-        out = self._sock.fileno()
-        while self.sent < length:
-            try:
-                moved = os.sendfile(out, fd, first + self.sent, min(length - self.sent, _TURN))
-            except (BlockingIOError, InterruptedError):
-                await self._writable(stall)
-                continue
-            except OSError:
-                raise Gone from None
-            if moved == 0:
-                raise Gone
-            self.sent += moved
-            await asyncio.sleep(0)
-
-    async def _writable(self, within: float) -> None:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        loop.add_writer(self._sock, _wake, future)
+    def _advance(self) -> None:
+        """Answer what was received, until an answer takes longer or more must come."""
         try:
-            async with asyncio.timeout(within):
-                await future
-        except TimeoutError:
-            raise Gone from None
-        finally:
-            loop.remove_writer(self._sock)
+            for _ in range(_TURN):
+                if self.busy or self._closed or not self._take_request():
+                    return
+        except BadRequest as bad:
+            self._refuse(bad)
+            return
+        self._loop.call_soon(self._go_on)
 
-    async def linger(self, seconds: float) -> None:
-        """Read on for a while after a refusal: closing with unread bytes would reset the answer away."""
+    def _go_on(self) -> None:
+        if not (self.busy or self._closed or self._discarded):
+            self._advance()
+
+    def _take_request(self) -> bool:
+        """Answer one request if it is whole."""
+        head = self._head
+        if head is None:
+            head = self._take_head()
+            if head is None:
+                return False
+        body = b""
+        if head.length:
+            if len(self._buffer) < head.length:
+                self._head = head
+                return False
+            body, self._buffer = self._buffer[: head.length], self._buffer[head.length :]
+        self._head = None
+        self._front.counts["requests"] += 1
+        self._answer(Request(head, body, self.peer, self._own, self._port))
+        return True
+
+    def _take_head(self) -> Head | None:
+        if not self._buffer:
+            return None
+        limits, now = self._front.limits, self._loop.time()
+        end = self._buffer.find(_END, self._searched)
+        if end > HEAD_MAX or (end < 0 and len(self._buffer) > HEAD_MAX):
+            raise BadRequest(431, "the request head is too long")
+        if end < 0:
+            self._searched = max(0, len(self._buffer) - len(_END))
+            self.deadline = min(self.deadline, now + limits.first)
+            return None
+        self._searched = 0
+        head = parse_head(self._buffer[: end + len(_END)])
+        self._buffer = self._buffer[end + len(_END) :]
+        if head.length > limits.body:
+            raise BadRequest(413, f"at most {limits.body} bytes")
+        if head.length > len(self._buffer):
+            self.deadline = now + limits.stall
+            if head.headers.get("expect", "").lower() == "100-continue":
+                self._write(_CONTINUE, self._take_more)
+        return head
+
+    def _refuse(self, bad: BadRequest) -> None:
+        """Say why, then read on for a while: closing with unread bytes would reset the answer away."""
+        self._front.counts["bad"] += 1
+        body = (bad.text + "\n").encode()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        self._write(pack_head(bad.status, [*headers, ("Connection", "close")], time.time()) + body, self._linger)
+
+    def _linger(self) -> None:
+        self._discarded = 1
+        self.deadline = self._loop.time() + _LINGER
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
-            raise Gone from None
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        for _ in range(64):
-            await self._receive(deadline - loop.time())
+            self.close()
+        else:
+            self._take_more()
+
+    def _take_more(self) -> None:
+        self.busy = False
+        if not self._reading:
+            self._reading = True
+            self._loop.add_reader(self.fd, self._readable)
+
+    # --- answering ---
+
+    def _answer(self, request: Request) -> None:
+        try:
+            given = self._front.handler(request)
+        except Exception:
+            given = self._front.failed(request)
+        if isinstance(given, Response):
+            self._respond(request, given)
+        else:
+            self.busy, self.deadline = True, math.inf
+            self._task = self._loop.create_task(self._wait(request, given))
+
+    async def _wait(self, request: Request, given: Awaitable[Response]) -> None:
+        try:
+            response = await given
+        except Exception:
+            response = self._front.failed(request)
+        if response.stream is not None:
+            try:
+                await self._stream(request, response)
+            finally:
+                self._task = None
+                self.close()
+            return
+        self._task = None
+        self._respond(request, response)
+        self._go_on()
+
+    def _respond(self, request: Request, response: Response) -> None:
+        self._keep = request.head.keep_alive
+        if response.stream is not None:
+            self.busy = True
+            self._task = self._loop.create_task(self._wait(request, _given(response)))
+        elif response.file is not None:
+            self._send_file(request, response)
+        else:
+            self._send_body(request, response, response.headers)
+
+    def _send_body(self, request: Request, response: Response, headers: _Headers) -> None:
+        body = response.body
+        bare = response.status in (204, 304)
+        if not bare:
+            headers = (("Content-Type", response.type), ("Content-Length", str(len(body))), *headers)
+        raw = pack_head(response.status, self._with_connection(headers, request.head), time.time())
+        if bare or request.head.method == "HEAD":
+            body = b""
+        done = self._done
+        if response.sent is not None:
+            done = self._telling(response.sent, len(body), len(response.body))
+        self._write(raw + body, done)
+
+    def _telling(self, sent: Callable[[Sent], None], wanted: int, size: int) -> Callable[[], None]:
+        began = self._loop.time()
+
+        def done() -> None:
+            self._front.tell(sent, Sent(0, wanted, wanted, size, self._loop.time() - began))
+            self._done()
+
+        return done
+
+    def _with_connection(self, headers: _Headers, head: Head) -> _Headers:
+        """HTTP/1.0 clients need to be told that the connection stays, all others that it does not."""
+        if self._keep and not head.old:
+            return headers
+        return (*headers, ("Connection", "keep-alive" if self._keep else "close"))
+
+    def _done(self) -> None:
+        """A response is out: take the next request, or end."""
+        if not self._keep:
+            self.close()
+            return
+        self.deadline = self._loop.time() + self._front.limits.idle
+        self._take_more()
+
+    # --- writing ---
+
+    def _write(self, data: bytes, then: Callable[[], None], flags: int = 0) -> None:
+        """All of `data`, now or when the peer takes it; `then` follows, which is where `busy` ends."""
+        try:
+            sent = self._sock.send(data, flags)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        if sent == len(data):
+            then()
+            return
+        self.busy, self._out, self._then = True, memoryview(data)[sent:], then
+        self.deadline = self._loop.time() + self._front.limits.stall
+        self._loop.add_writer(self.fd, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            self._out = self._out[self._sock.send(self._out) :]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+            return
+        self.deadline = self._loop.time() + self._front.limits.stall
+        if not self._out:
+            self._loop.remove_writer(self.fd)
+            self._then()
+            self._go_on()
+
+    # --- files ---
+
+    def _send_file(self, request: Request, response: Response) -> None:
+        assert response.file is not None
+        source = response.file.fileno()
+        size = os.fstat(source).st_size
+        part = select_part(request.head, size, response.etag, response.status)
+        headers = (*response.headers, *part.headers)
+        if part.status in (304, 416):
+            response.file.close()
+            if response.sent is not None and request.head.method == "GET":
+                self._front.tell(response.sent, Sent(0, 0, 0, size, 0.0))
+            self._send_body(request, Response(part.status, (part.text + "\n").encode()), headers)
+            return
+        headers = (("Content-Type", response.type), ("Content-Length", str(part.length)), *headers)
+        raw = pack_head(part.status, self._with_connection(headers, request.head), time.time())
+        if request.head.method == "HEAD":
+            response.file.close()
+            self._write(raw, self._done)
+            return
+        self.busy = True
+        self._response, self.source, self._size = response, source, size
+        self._first = self.offset = part.first
+        self._length = self.left = part.length
+        self._began = self._loop.time()
+        self._write(raw, self._start_file, socket.MSG_MORE if part.length else 0)
+
+    def _start_file(self) -> None:
+        self.deadline = self._loop.time() + self._front.limits.stall
+        if self.left == 0 or self._front.pump.start(self):
+            self._end_file()
+
+    def moved(self) -> None:
+        self.deadline = self._loop.time() + self._front.limits.stall
+
+    def ended(self) -> None:
+        self._end_file()
+        self._go_on()
+
+    def _end_file(self) -> None:
+        whole = self.left == 0
+        self._close_file()
+        if whole:
+            self._done()
+        else:
+            self.close()
+
+    def _close_file(self) -> None:
+        response, self._response = self._response, None
+        if response is None or response.file is None:
+            return
+        response.file.close()
+        sent = self.offset - self._first
+        self._front.counts["file-bytes"] += sent
+        if response.sent is not None:
+            seconds = self._loop.time() - self._began
+            self._front.tell(response.sent, Sent(self._first, sent, self._length, self._size, seconds))
+
+    # --- streams ---
+
+    async def _stream(self, request: Request, response: Response) -> None:
+        headers = (("Content-Type", response.type), ("Cache-Control", "no-store"), *response.headers)
+        assert response.stream is not None
+        try:
+            await self._send_within(pack_head(200, (*headers, ("Connection", "close")), time.time()))
+            if request.head.method != "HEAD":
+                async for part in response.stream:
+                    await self._send_within(part)
+        except (TimeoutError, OSError):
+            pass
+        finally:
+            await response.stream.aclose()
+
+    async def _send_within(self, data: bytes) -> None:
+        async with asyncio.timeout(self._front.limits.stall):
+            await self._loop.sock_sendall(self._sock, data)
+
+    # --- the end ---
 
     def close(self) -> None:
+        """End it, whatever is under way."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._reading:
+            self._loop.remove_reader(self.fd)
+        if self._out:
+            self._loop.remove_writer(self.fd)
+        self._front.pump.stop(self)
+        self._close_file()
         self._sock.close()
+        self._front.forget(self)
+
+
+async def _given(response: Response) -> Response:
+    return response

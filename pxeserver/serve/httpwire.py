@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
+from types import MappingProxyType
 from urllib.parse import unquote
 
 HEAD_MAX = 16 << 10  # bytes of request line and headers
 HEADERS_MAX = 100
 TARGET_MAX = 8 << 10
+_KNOWN_MAX = 1 << 10  # header blocks up to this size are remembered
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -44,8 +47,8 @@ class Head:
 
 def parse_head(raw: bytes) -> Head:
     """`raw` ends with the empty line. Raises BadRequest; every limit is checked here but HEAD_MAX."""
-    lines = raw.decode("latin-1").rstrip("\r\n").lstrip("\r\n").split("\r\n")
-    words = lines[0].split(" ")
+    line, _, block = raw.decode("latin-1").strip("\r\n").partition("\r\n")
+    words = line.split(" ")
     if len(words) != 3 or not _TOKEN.fullmatch(words[0]) or not _TARGET.fullmatch(words[1]):
         raise BadRequest(400, "malformed request line")
     method, target, version = words
@@ -53,14 +56,16 @@ def parse_head(raw: bytes) -> Head:
         raise BadRequest(505 if version.startswith("HTTP/") else 400, "only HTTP/1.1 is spoken here")
     if len(target) > TARGET_MAX:
         raise BadRequest(414, "the address is too long")
-    headers = _parse_headers(lines[1:])
+    headers, length = (_known_headers if len(block) <= _KNOWN_MAX else _parse_headers)(block)
     wanted = headers.get("connection", "").lower()
     keep_alive = "close" not in wanted and (version == "HTTP/1.1" or "keep-alive" in wanted)
     path, query = _split_target(target)
-    return Head(method, target, path, query, headers, keep_alive, version == "HTTP/1.0", _body_length(headers))
+    return Head(method, target, path, query, headers, keep_alive, version == "HTTP/1.0", length)
 
 
-def _parse_headers(lines: list[str]) -> dict[str, str]:
+def _parse_headers(block: str) -> tuple[Mapping[str, str], int]:
+    """The headers, and the length of the body that they announce."""
+    lines = block.split("\r\n") if block else []
     if len(lines) > HEADERS_MAX:
         raise BadRequest(431, "too many headers")
     headers: dict[str, str] = {}
@@ -73,7 +78,11 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
         if name == "content-length" and headers.get(name, value) != value:
             raise BadRequest(400, "two lengths")
         headers[name] = f"{headers[name]}, {value}" if name in headers and name != "content-length" else value
-    return headers
+    return MappingProxyType(headers), _body_length(headers)
+
+
+# a rack of machines sends the same few blocks over and over
+_known_headers = lru_cache(maxsize=256)(_parse_headers)
 
 
 def _body_length(headers: Mapping[str, str]) -> int:
@@ -92,10 +101,11 @@ def _split_target(target: str) -> tuple[str, str]:
             raise BadRequest(400, "malformed address")
         target = "/" + rest.partition("/")[2]
     path, _, query = target.partition("#")[0].partition("?")
-    path = unquote(path.encode("latin-1").decode("utf-8", "replace"), errors="replace")
+    if "%" in path or not path.isascii():
+        path = unquote(path.encode("latin-1").decode("utf-8", "replace"), errors="replace")
     if "\0" in path:
         raise BadRequest(400, "malformed address")
-    return re.sub("/{2,}", "/", path), query
+    return re.sub("/{2,}", "/", path) if "//" in path else path, query
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +139,50 @@ def parse_range(text: str, size: int) -> Range | None:
     return Range(start, length)
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What a request for a file gets: status, further headers, and `length` bytes from `first`; `text` for a person."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    first: int = 0
+    length: int = 0
+    text: str = ""
+
+
+def select_part(head: Head, size: int, etag: str, status: int = 200) -> Selected:
+    """Which part of a file of `size` bytes is asked for (RFC 9110, 13 and 14). `etag` without quotes, "" for none."""
+    quoted = f'"{etag}"' if etag else ""
+    headers: tuple[tuple[str, str], ...] = (("Accept-Ranges", "bytes"),)
+    if quoted:
+        headers = (*headers, ("ETag", quoted))
+        if quoted in head.headers.get("if-none-match", ""):
+            return Selected(304, headers)
+    if "range" in head.headers and head.headers.get("if-range", quoted) == quoted:
+        try:
+            wanted = parse_range(head.headers["range"], size)
+        except BadRequest as bad:
+            return Selected(bad.status, (*headers, ("Content-Range", f"bytes */{size}")), text=bad.text)
+        if wanted is not None:
+            first, last = wanted.first, wanted.first + wanted.length - 1
+            return Selected(206, (*headers, ("Content-Range", f"bytes {first}-{last}/{size}")), first, wanted.length)
+    return Selected(status, headers, 0, size)
+
+
 def pack_head(status: int, headers: Iterable[tuple[str, str]], now: float) -> bytes:
     """Status line and headers, with the date; a line break in a value cannot get out."""
+    lines = [_opening(status, int(now))]
+    for name, value in headers:
+        line = f"{name}: {value}"
+        lines.append(line if line.isprintable() else line.replace("\r", " ").replace("\n", " "))
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+@lru_cache(maxsize=32)
+def _opening(status: int, second: int) -> str:
+    """What all responses of a second begin with."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    lines = [f"HTTP/1.1 {status} {phrase}", f"Date: {formatdate(now, usegmt=True)}", "Server: pxeserver"]
-    lines += [f"{name}: {value}".replace("\r", " ").replace("\n", " ") for name, value in headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    return f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(second, usegmt=True)}\r\nServer: pxeserver"

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pxeserver.boot import token as tokens
 from pxeserver.boot.answer import Arrival
@@ -64,6 +64,7 @@ class _Trail:
     recent: Recent
     offered: str = ""  # the loader offered last
     action: str = ""  # of the last script
+    image: str = ""  # that it loads
     rivals: frozenset[str] = frozenset()  # other servers that told it what to boot
     noted: float = 0.0  # when that was last written down
 
@@ -279,18 +280,17 @@ class Recorder:
         text: str = "",
         data: Mapping[str, str] | None = None,
     ) -> None:
-        """A script of `size` bytes was given; `action` is entry or what the profile says. Repeats of waiting are
-        thinned out."""
+        """A script of `size` bytes was given; `action` is entry or what the profile says. Repeats are thinned out."""
         self.addressed(token.mac, peer)
-        trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now)
+        trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now, script_at=now, loader_cycles=0, discovers=0)
         if trail is not None:
-            trail.recent = replace(trail.recent, script_at=now, loader_cycles=0, discovers=0)
             pause = min(WAIT_NOTE, self.config.boot.stuck_seconds / 3)
-            if action == trail.action and action in ("wait", "refuse") and now - trail.noted < pause:
+            same = (action, token.image) == (trail.action, trail.image)
+            if same and action in ("wait", "refuse", "boot") and now - trail.noted < pause:
                 return
             if action == "entry" and trail.action in ("wait", "refuse"):
                 return  # the two steps of asking again
-            trail.action, trail.noted = action, now
+            trail.action, trail.image, trail.noted = action, token.image, now
         more = {**(data or {}), "action": action}
         if action == "local":
             more["result"] = Result.LOCAL.value
@@ -299,9 +299,8 @@ class Recorder:
     def queued(self, token: Token, peer: str, now: float, seconds: int, why: str, data: Mapping[str, str]) -> None:
         """The link is full: the machine asks again after so many seconds."""
         self.addressed(token.mac, peer)
-        trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now)
+        trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now, script_at=now, loader_cycles=0, discovers=0)
         if trail is not None:
-            trail.recent = replace(trail.recent, script_at=now, loader_cycles=0, discovers=0)
             trail.action = "queued"
         more = {**data, "action": "queued", "seconds": str(seconds)}
         self._event(now, token.boot, token.mac, "queued", Stage.SCRIPT, peer, text=why, data=more)
@@ -325,7 +324,7 @@ class Recorder:
         self._trails.remember(mac, trail)
         return trail
 
-    def _reach(self, mac: Mac, boot: str, stage: Stage | None, now: float) -> _Trail | None:
+    def _reach(self, mac: Mac, boot: str, stage: Stage | None, now: float, **changes: Any) -> _Trail | None:
         """Note life of this boot, and a stage if it goes further. None when the MAC is at another boot already."""
         trail = self._trails.get(mac)
         if trail is None:
@@ -335,7 +334,7 @@ class Recorder:
         if trail.recent.boot != boot:
             return None
         further = stage is not None and _ORDER[stage] > _ORDER[trail.recent.stage]
-        trail.recent = replace(trail.recent, last=now, stage=(further and stage) or trail.recent.stage)
+        trail.recent = replace(trail.recent, last=now, stage=(further and stage) or trail.recent.stage, **changes)
         self._trails.move_to_end(mac)
         return trail
 

@@ -14,22 +14,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pxeserver.boot import facts, script
-from pxeserver.boot import profile as profiles
 from pxeserver.boot import token as tokens
 from pxeserver.boot.answer import SCRIPT
 from pxeserver.boot.token import Token
-from pxeserver.errors import PxeServerError
 from pxeserver.model import Machine, Stage
 from pxeserver.serve.gate import Gate
 from pxeserver.serve.http import Request, Response, Sent
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
 from pxeserver.serve.recorder import Delivery, File, Recorder
+from pxeserver.serve.scripts import Scripts
 from pxeserver.serve.site import Site
 
 REPORTED = (Stage.NETWORK, Stage.CONTAINERD, Stage.UP)  # stages that a booted system may report
 TEXT_MAX = 64 << 10
-_SCRIPT_TYPE = "text/plain; charset=utf-8"
 _FILE_TYPE = "application/octet-stream"
 _LOADER_TYPES = {".efi": "application/efi", ".iso": "application/vnd.efi-iso", ".img": "application/vnd.efi-img"}
 _NO_STORE = (("Cache-Control", "no-store"),)
@@ -40,7 +37,7 @@ _DONE = Response(204)
 
 
 class BootRoutes:
-    """`await routes(request)` is the front's handler."""
+    """`routes(request)` is the front's handler; it never waits."""
 
     def __init__(
         self,
@@ -54,15 +51,16 @@ class BootRoutes:
         self._health = health
         self._clock = clock
         self.gate = Gate()
+        self._scripts = Scripts(site, recorder, self.gate, clock)
 
-    async def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> Response:
         match request.path.strip("/").split("/"):
             case ["healthz"]:
                 return self._only(request, "GET", "HEAD") or _json(self._health())
             case ["b", hex_digest, _]:
                 return self._only(request, "GET", "HEAD") or self._blob(request, hex_digest)
             case ["boot", name] if name == SCRIPT:
-                return self._only(request, "GET", "HEAD") or self._nameless_script(request)
+                return self._only(request, "GET", "HEAD") or self._scripts.nameless(request)
             case ["boot", sealed, *rest]:
                 token = tokens.open(self._recorder.key, sealed)
                 if token is not None:
@@ -72,7 +70,7 @@ class BootRoutes:
     def _of_boot(self, request: Request, sealed: str, token: Token, rest: list[str]) -> Response:
         match rest:
             case [name] if name == SCRIPT:
-                return self._only(request, "GET", "HEAD") or self._script(request, sealed, token)
+                return self._only(request, "GET", "HEAD") or self._scripts.of_boot(request, sealed, token)
             case ["loader", *path] if path:
                 return self._only(request, "GET", "HEAD") or self._loader(request, sealed, token, "/".join(path))
             case ["up"]:
@@ -90,70 +88,6 @@ class BootRoutes:
             return None
         return Response(405, b"method not allowed\n", headers=(("Allow", ", ".join(methods)),))
 
-    # --- scripts ---
-
-    def _nameless_script(self, request: Request) -> Response:
-        """For an iPXE that has no token: who it is follows from the MACs it tells, asked for if it told none."""
-        told = facts.parse(request.head.query)
-        if told is None or not told.macs:
-            return self._entry(request, "", None)
-        mac = next((mac for mac in told.macs if self._recorder.recent(mac) is not None), told.macs[0])
-        recent = self._recorder.enter(mac, self._clock())
-        token = tokens.open(self._recorder.key, recent.token) or Token(recent.boot, mac)
-        return self._script(request, tokens.seal(self._recorder.key, token), token)
-
-    def _script(self, request: Request, sealed: str, token: Token) -> Response:
-        """Without facts the small script that asks again with them; else the machine's own."""
-        site, now = self._site, self._clock()
-        base = site.base_url(request.own)
-        told = facts.parse(request.head.query)
-        if told is None:
-            return self._entry(request, sealed, token)
-        poll = site.config.boot.poll_seconds
-        machine = site.machine(token.mac, *told.macs)
-        bound = token if self._recorder.began(token) else None
-        profile = profiles.profile(machine, token.mac, site.view, site.config, bound)
-        image = profile.image.digest if profile.image is not None else ""
-        revision = profile.assignment.revision if profile.assignment is not None else 0
-        token = replace(token, image=tokens.image_prefix(image), revision=revision)
-        context = script.ScriptContext(
-            base, tokens.seal(self._recorder.key, token), token.mac, told.platform, poll, told.data
-        )
-        action, problem = profile.action, profile.problem
-        wait = None
-        if action == "boot":
-            wait = self.gate.ask(token.mac, site.named(request.own), site.config.http, now)
-        try:
-            text = script.render(profile, machine, context, site.templates, wait=wait)
-            if wait is not None:
-                self._recorder.queued(token, request.peer, now, wait.seconds, wait.reason, told.data)
-                return _script_response(text)
-        except PxeServerError as error:
-            action, problem = "refuse", str(error)
-            text = script.failure(error, context, machine)
-        data = {**told.data, "image": image, "revision": str(revision) if image else ""}
-        size = len(text.encode())
-        self._recorder.script(token, action, request.peer, now, size=size, text=problem, data=data)
-        return _script_response(text)
-
-    def _entry(self, request: Request, sealed: str, token: Token | None) -> Response:
-        """The script that asks again with facts; for the record only if a token says whose it is."""
-        site, action, problem = self._site, "entry", ""
-        mac = token.mac if token is not None else ""
-        context = script.ScriptContext(
-            site.base_url(request.own), sealed, mac, poll_seconds=site.config.boot.poll_seconds
-        )
-        try:
-            url = f"{context.boot_url}/{SCRIPT}"
-            text = script.entry(url, poll_seconds=context.poll_seconds, templates=site.templates)
-        except PxeServerError as error:
-            action, problem = "refuse", str(error)
-            text = script.failure(error, context)
-        if token is not None:
-            size = len(text.encode())
-            self._recorder.script(token, action, request.peer, self._clock(), size=size, text=problem)
-        return _script_response(text)
-
     # --- files ---
 
     def _blob(self, request: Request, hex_digest: str) -> Response:
@@ -168,7 +102,7 @@ class BootRoutes:
 
     def _loader(self, request: Request, sealed: str, token: Token, path: str) -> Response:
         if is_autoexec(path):
-            return self._script(request, sealed, token)
+            return self._scripts.of_boot(request, sealed, token)
         found = find_loader(self._site.config.data / "loaders", path)
         if found is None:
             return _NOT_FOUND
@@ -247,10 +181,6 @@ def _described(machine: Machine | None) -> dict[str, object]:
         "labels": dict(machine.labels),
         "vars": dict(machine.vars),
     }
-
-
-def _script_response(text: str) -> Response:
-    return Response(200, text.encode(), _SCRIPT_TYPE, _NO_STORE)
 
 
 def _json(body: dict[str, object]) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -54,13 +55,14 @@ class Writer:
         self._thread.join(within)
 
     def _run(self) -> None:
-        pause, told = 0.0, False
+        pause, told, took = 0.0, False, 0.0
         while True:
             if pause:
                 self._stopping.wait(pause)
             elif not self._stopping.is_set():
                 self._wake.wait()
-                self._stopping.wait(INTERVAL)
+                self._stopping.wait(max(INTERVAL, took))  # half of the time at most: the loop wants the interpreter
+            began = time.monotonic()
             last = self._stopping.is_set()  # whatever comes of this try, there is no other
             with self._lock:
                 self._wake.clear()
@@ -85,7 +87,7 @@ class Writer:
                 self.written += len(batch)
             if told:
                 log.warning("events are written again")
-            pause, told = 0.0, False
+            pause, told, took = 0.0, False, time.monotonic() - began
             with self._lock:
                 for _ in batch:
                     self._queue.popleft()

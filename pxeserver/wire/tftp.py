@@ -174,8 +174,6 @@ def negotiate(request: Request, size: int, *, blksize_max: int, windowsize_max: 
         elif name == "timeout" and value in TIMEOUT_RANGE:
             timeout = value
             oack.append((name, str(value)))
-        elif name == "rollover" and value == 0:  # after block 65535 comes 0: what we do, asked for or not
-            oack.append((name, str(value)))
         elif name == "tsize" and request.mode == "octet":
             oack.append((name, str(size)))
     return Terms(blksize, windowsize, timeout, tuple(oack))

@@ -180,7 +180,7 @@ def _request(request: tftp.Request) -> None:
     asked = dict(request.options)
     for name, text in terms.oack:
         assert name in asked and text.isdigit(), "only what was asked is accepted"
-        assert name in ("tsize", "timeout", "rollover") or int(text) <= int(asked[name]), "never more than was asked"
+        assert name in ("tsize", "timeout") or int(text) <= int(asked[name]), "never more than was asked"
         assert name != "timeout" or int(text) == int(asked[name])
     if not any(name == "blksize" for name, _ in terms.oack):
         assert terms.blksize == tftp.DEFAULT_BLKSIZE, "without an answer the block size is 512"

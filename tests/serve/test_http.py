@@ -222,7 +222,7 @@ def test_one_peer_cannot_take_all_connections(site: Site) -> None:
         sock.close()
     site.loop.call(lambda: None)
     for _ in range(100):
-        if not site.loop.call(lambda: len(site.front._tasks)):
+        if not site.loop.call(lambda: site.front.connections):
             break
     assert httpx.get(site.url + "/file").content == site.content
 

@@ -349,22 +349,6 @@ def test_one_peer_cannot_take_every_transfer(site: Site) -> None:
     assert {outcome.result for outcome in site.outcomes[: len(held)]} <= {"aborted", "probe"}
 
 
-def test_all_peers_together_have_a_bound_too(site: Site) -> None:
-    site.file("loader", 3000)
-    held = []
-    for n in range(LIMITS.sessions_max):
-        held.append(site.client())
-        held[-1].sock.bind((f"127.0.0.{n + 2}", 0))
-        held[-1].send(tftp.pack_request("loader", options={"timeout": "60"}))
-        held[-1].receive()
-    late = site.ask("loader")
-    assert late.quiet(0.2) and site.server.counts["full"] >= 1
-    held[0].send(tftp.pack_error(0, "enough"))
-    site.outcome()
-    late.send(tftp.pack_request("loader"))
-    assert len(late.fetch()) == 3000
-
-
 def test_a_replaced_file_is_served_anew(site: Site) -> None:
     site.file("loader", 3000)
     site.ask("loader").fetch()

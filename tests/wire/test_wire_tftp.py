@@ -98,8 +98,6 @@ def terms(options: str, size: int = 100_000, mode: str = "octet") -> tftp.Terms:
         ("windowsize=4", tftp.Terms(windowsize=4, oack=(("windowsize", "4"),))),
         ("windowsize=64", tftp.Terms(windowsize=16, oack=(("windowsize", "16"),))),
         ("windowsize=0", tftp.Terms()),
-        ("rollover=0", tftp.Terms(oack=(("rollover", "0"),))),
-        ("rollover=1", tftp.Terms()),  # not what we do: left out
         ("timeout=3", tftp.Terms(timeout=3, oack=(("timeout", "3"),))),
         ("timeout=256", tftp.Terms()),
         ("tsize=0", tftp.Terms(oack=(("tsize", "100000"),))),
