@@ -79,14 +79,19 @@ def join(parts: Iterable[Part]) -> str:
                 hint="the boot script would read it as its own syntax; remove it",
             )
     line = " ".join(part.text for part in kept)
-    size = len(line.encode("utf-8"))
+    check_length(line)
+    return line
+
+
+def check_length(line: str) -> None:
+    """Refused "cmdline-too-long" when the kernel would cut it."""
+    size = len(line.encode("utf-8", "surrogateescape"))
     if size > LIMIT:
         raise Refused(
             "cmdline-too-long",
             f"the kernel command line has {size} bytes, the kernel reads {LIMIT}",
             hint="remove parameters; `pxeserver render` shows where each comes from",
         )
-    return line
 
 
 @lru_cache(maxsize=1024)  # thousands of machines have the same few parameters

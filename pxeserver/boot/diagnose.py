@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pxeserver.boot.preflight import memory_need
 from pxeserver.model import STAGES, Event, Image, Machine, Result, Stage
 
-MIB = 1024 * 1024
 LOOP_CYCLES = 2
 OFFERS_MAX = 3
 
@@ -58,16 +58,6 @@ class Cause:
     text: str
     evidence: tuple[str, ...] = ()
     fix: str = ""
-
-
-def memory_need(image: Image, *, efi: bool) -> int:
-    """MiB of memory that this image wants at least (measured: 112 MiB unpacked, 32 packed: BIOS 320, UEFI 384).
-
-    The kernel's root is a tmpfs of half the memory, so the tree counts twice; the packed initrd lies beside it while it
-    is unpacked; kernel and firmware take the rest. Below it the kernel leaves files out with one line on the console.
-    """
-    raw, packed = image.initrd.raw_size or image.initrd.size, image.initrd.size
-    return (2 * raw + packed + image.kernel.size) // MIB + (112 if efi else 48)
 
 
 def diagnose(

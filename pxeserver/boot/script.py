@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pxeserver.boot import cmdline, diagnose
+from pxeserver.boot import cmdline, preflight
 from pxeserver.boot.admission import Wait
 from pxeserver.boot.answer import SCRIPT
 from pxeserver.boot.profile import LOCAL_BOOT_VAR, Profile
@@ -109,7 +109,7 @@ def context(profile: Profile, machine: Machine | None, ctx: ScriptContext) -> di
         "kernel_url": _blob_url(ctx, image.kernel.digest, KERNEL),
         "initrd_url": _blob_url(ctx, image.initrd.digest, INITRD),
         "cmdline": Checked(cmdline.join(cmdline_for(profile, ctx))),
-        "memory_need": diagnose.memory_need(image, efi=ctx.platform != BIOS),
+        "memory_need": preflight.memory_need(image, efi=ctx.platform != BIOS),
     }
 
 

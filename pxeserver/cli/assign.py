@@ -25,6 +25,7 @@ from pxeserver.fleet.values import AssignOrder
 @click.option("--arg", "args", multiple=True, metavar="EDIT", help="Command line edit: k=v replaces, -k removes.")
 @click.option("--build", is_flag=True, help="Build SPEC first.")
 @click.option("--reason", default="", help="Kept with the assignment.")
+@click.option("--force", is_flag=True, help="Also where memory or processor are known not to fit.")
 @out.output_option
 @pass_context
 def assign(
@@ -34,6 +35,7 @@ def assign(
     args: tuple[str, ...],
     build: bool,
     reason: str,
+    force: bool,
     output: str,
 ) -> None:
     """Bind machines to an image: SPEC is its newest build, or SPEC:TAG, SPEC@DIGEST, a digest.
@@ -49,7 +51,7 @@ def assign(
     if build:
         _build(context, what)
     with open_client(context) as fleet:
-        changes = fleet.assign(machines, AssignOrder(what, follow, args, reason, _who()))
+        changes = fleet.assign(machines, AssignOrder(what, follow, args, reason, _who(), force))
     out.emit(changes, output, lambda: show_changes(changes))
 
 

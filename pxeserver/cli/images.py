@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
+from pxeserver.boot.preflight import Preflight, preflight
 from pxeserver.cli import images_move, images_uki
 from pxeserver.cli import output as out
 from pxeserver.cli.context import Context, pass_context
 from pxeserver.cli.progress import drawn
 from pxeserver.errors import NotFound, PxeServerError, Refused
 from pxeserver.images import outputs
-from pxeserver.images.catalogue import Catalogue, Details
+from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
 from pxeserver.images.target import Target
-from pxeserver.model import Image
+from pxeserver.model import Blob, Image
 from pxeserver.units import age, size, when
 
 _STORED = (*(name for name, form in outputs.FORMS.items() if not form.streamable), "oci")
@@ -81,11 +83,31 @@ def show(context: Context, image: str, text: bool, output: str) -> None:
     if text and output == "table":
         click.echo(details.spec_text, nl=False)
         return
-    out.emit(details, output, lambda: _show(details))
+    shown = Shown(
+        image=details.image,
+        manifest=details.manifest,
+        spec_text=details.spec_text,
+        sbom=details.sbom,
+        facts=details.facts,
+        preflight=preflight(details.image),
+    )
+    out.emit(shown, output, lambda: _show(shown))
 
 
-def _show(details: Details) -> None:
-    image, facts = details.image, details.facts
+@dataclass(frozen=True)
+class Shown:
+    """An image with all that is recorded of it, and what it takes of a machine."""
+
+    image: Image
+    manifest: str  # digest
+    spec_text: str
+    sbom: Blob | None
+    facts: Mapping[str, Any]
+    preflight: Preflight
+
+
+def _show(details: Shown) -> None:
+    image, facts, takes = details.image, details.facts, details.preflight
     out.fields(
         (
             ("image", image.short),
@@ -99,6 +121,9 @@ def _show(details: Details) -> None:
             ("initrd", f"{image.initrd.digest}  {size(image.initrd.size)}, unpacked {size(image.initrd.raw_size)}"),
             ("UKI", f"{image.uki.digest}  {size(image.uki.size)}" if image.uki else ""),
             ("compression", facts.get("compression")),
+            ("takes", f"{size(takes.transfer)} sent, {size(takes.peak)} in memory while it is unpacked"),
+            ("memory", f"{takes.memory_bios} MiB (BIOS), {takes.memory_efi} MiB (UEFI)"),
+            ("cmdline length", f"{takes.cmdline} of {takes.cmdline_limit} bytes"),
             ("SBOM", f"{details.sbom.digest}  {size(details.sbom.size)}" if details.sbom else ""),
             ("manifest", details.manifest),
             ("base images", "\n".join(f"{b['use']}  {b['ref']}  {b['digest']}" for b in facts.get("bases", ()))),

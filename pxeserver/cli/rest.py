@@ -78,7 +78,7 @@ class RestClient:
 
     def assign(self, targets: Sequence[str], order: AssignOrder) -> tuple[Change, ...]:
         body = {"targets": list(targets), "what": order.what, "follow": order.follow, "args": list(order.args)}
-        body |= {"reason": order.reason, "by": order.by}
+        body |= {"reason": order.reason, "by": order.by, "force": order.force}
         return self._ask("POST", "assignments", tuple[Change, ...], body=body)
 
     def unassign(self, targets: Sequence[str]) -> tuple[Change, ...]:

@@ -8,9 +8,8 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from pxeserver.boot import profile as boot_profile
 from pxeserver.boot.cmdline import join
-from pxeserver.boot.diagnose import memory_need
+from pxeserver.boot.preflight import tight, unfit
 from pxeserver.config import Config
-from pxeserver.errors import Refused
 from pxeserver.fleet import rows
 from pxeserver.fleet.tables import AssignmentRecord
 from pxeserver.fleet.values import AssignOrder, Diff, short_image
@@ -63,23 +62,19 @@ def unassign(conn: Connection, machine: Machine, now: float) -> Assignment | Non
 
 
 def check(machine: Machine, assignment: Assignment, image: Image, view: FleetView, config: Config) -> None:
-    """Refused "arch-mismatch", or a fault of the command line that the machine would get."""
-    if machine.arch and image.arch and machine.arch != image.arch:
-        raise Refused(
-            "arch-mismatch",
-            f"{machine.name or machine.mac} is {machine.arch}, {image.short} is for {image.arch}",
-            hint=f"pxeserver build --arch {machine.arch} {image.spec}",
-        )
+    """A fault of the command line that the machine would get."""
     candidate = replace(view, machines={machine.id: machine}, assignments={machine.id: assignment})
     join(boot_profile.profile(machine, machine.mac, candidate, config).cmdline_parts)
 
 
-def warnings(machine: Machine, image: Image) -> tuple[str, ...]:
-    """What a person should know before the machine boots this."""
-    need = memory_need(image, efi=machine.facts.get("firmware") == "efi")
-    if machine.memory_mib and machine.memory_mib < need:
-        return (f"it has {machine.memory_mib} MiB of memory, {image.short} wants about {need}",)
-    return ()
+def warnings(machine: Machine, image: Image, *, force: bool) -> tuple[str, ...]:
+    """What a person should know before the machine boots this. Refused "arch-mismatch" or "memory-too-small" when it
+    cannot, unless `force`."""
+    refusal = unfit(machine, image)
+    if refusal is not None and not force:
+        raise refusal
+    text = refusal.message if refusal is not None else tight(machine, image)
+    return (text,) if text else ()
 
 
 def words(assignment: Assignment | None) -> str:

@@ -241,7 +241,7 @@ class Fleet:
                 after, before = assign.assign(conn, machine, image, order, self.clock())
                 assign.check(machine, after, image, view, self.config)
                 undo = "" if before is after else report.undo_assignment(machine, before)
-                warnings = assign.warnings(machine, image)
+                warnings = assign.warnings(machine, image, force=order.force)
                 done.setdefault(machine.id, Done(machine, assign.diff(before, after), undo, warnings))
         return self._reports(done.values())
 

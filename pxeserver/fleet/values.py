@@ -206,13 +206,17 @@ class MachineEdit:
 
 @dataclass(frozen=True, slots=True)
 class AssignOrder:
-    """What to give: `what` is SPEC, SPEC:TAG, SPEC@DIGEST or a digest."""
+    """What to give: `what` is SPEC, SPEC:TAG, SPEC@DIGEST or a digest.
+
+    `force`: also to machines that are known not to fit.
+    """
 
     what: str
     follow: bool = False
     args: tuple[str, ...] = ()
     reason: str = ""
     by: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)

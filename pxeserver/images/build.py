@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from pxeserver.boot.cmdline import check_length
 from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, Refused
 from pxeserver.images import initrd, outputs, tree, trust
@@ -79,6 +80,8 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
     request = replace(request, source=trust.guarded(loaded, request.source, config))
     vouched = covered(loaded)  # what must be signed is never taken over from a tar, which tells nothing of signatures
     earlier = InputTar(request.input_tar, loaded, vouched, strict=request.strict) if request.input_tar else None
+    if not request.strict:
+        _bootable(loaded)
     uses = [use for use in plan.uses(loaded) if earlier is None or use.location not in earlier.copied]
     bases = fetch(loaded, uses, request, progress)
     defaults = {use.ref: ImageDefaults() for use in plan.uses(loaded)}  # those of parts taken over stay without effect
@@ -107,6 +110,17 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
         files += write(ready, store, request.target)
     image = _stored(request, made, bases, ready, cache.label, whole.sbom, store)
     return Built(image, tuple(files), made.warnings)
+
+
+def _bootable(loaded: Loaded) -> None:
+    """Refused "cmdline-too-long" at the spec's command line when no kernel would read all of it."""
+    kernel = loaded.spec.kernel
+    try:
+        if kernel.image:
+            check_length(kernel.cmdline)
+    except PxeServerError as error:
+        error.where = loaded.place("kernel", "cmdline")
+        raise
 
 
 def fetch(loaded: Loaded, uses: Iterable[Use], request: BuildRequest, progress: Progress) -> dict[str, BaseImage]:

@@ -31,8 +31,8 @@ class CpioWriter:
             link = relative(entry.name, link)
         target = link.encode("utf-8", "surrogateescape") if entry.kind in (SYMLINK, HARDLINK) else b""
         size = entry.size if entry.kind == FILE else len(target)
-        if size > _MOST:
-            raise PxeServerError("cpio-too-large", f"{entry.name} has {size} bytes; an initrd's files end at 4 GiB")
+        if (fault := too_large(entry)) is not None:
+            raise fault
         self._header(entry, _TYPES[entry.kind] << 12 | entry.mode & 0o7777, size)
         if target:
             self._sink.write(target)
@@ -53,6 +53,13 @@ class CpioWriter:
         )  # fmt: skip
         self._sink.write(b"070701" + (b"%08x" * 13) % fields + name + _PAD[(110 + len(name)) & 3])
         self._inode += 1
+
+
+def too_large(entry: Entry) -> PxeServerError | None:
+    """Why a file cannot be in a cpio archive."""
+    if entry.kind != FILE or entry.size <= _MOST:
+        return None
+    return PxeServerError("cpio-too-large", f"{entry.name} has {entry.size} bytes; an initrd's files end at 4 GiB")
 
 
 def relative(name: str, target: str) -> str:

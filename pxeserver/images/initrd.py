@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pxeserver import units
 from pxeserver.errors import PxeServerError
-from pxeserver.images import oci
+from pxeserver.images import cpio, oci
+from pxeserver.images.entry import Entry
 from pxeserver.images.progress import Progress
 from pxeserver.images.segments import SPEC_CMDLINE, Segment, SegmentCache
 from pxeserver.images.store import Store
@@ -83,11 +84,20 @@ def _runs(tree: Tree) -> Iterator[tuple[Part, tuple[Part, ...]]]:
 
 def _segment(part: Part, run: tuple[Part, ...], cache: SegmentCache, progress: Progress) -> tuple[Segment, bool]:
     if part.key is None:
-        return cache.make(entry for one in run for entry in one.read(_nobody)), False
+        return cache.make(entry for one in run for entry in _read(one, _nobody)), False
     task = progress.task(f"{part.location} {part.source}", part.size)
-    segment, known = cache.cached(part.key, lambda: part.read(task.advance))
+    segment, known = cache.cached(part.key, lambda: _read(part, task.advance))
     task.done("cached" if known else units.size(segment.raw_size))
     return segment, known
+
+
+def _read(part: Part, count: Callable[[int], None]) -> Iterator[Entry]:
+    """The entries of a part; one that no initrd can hold is a fault at the part's place in the spec."""
+    for entry in part.read(count):
+        if (fault := cpio.too_large(entry)) is not None:
+            fault.where = part.where
+            raise fault
+        yield entry
 
 
 def _nobody(count: int) -> None:

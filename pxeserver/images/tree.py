@@ -21,6 +21,7 @@ from pxeserver.linuxkit.entries import ContainerEntry, InitEntry, KernelEntry, P
 Count = Callable[[int], None]
 Placed = InitEntry | VolumeEntry | ContainerEntry
 SENTINEL = ".pxeserver"
+_NOWHERE = Where()
 _DOCKERFILE = b'\nFROM scratch\n\nCOPY . ./\n\nENTRYPOINT ["/bin/rc.init"]\n'
 
 
@@ -109,11 +110,11 @@ def _parts(entry: PlanEntry, bases: Mapping[str, BaseImage], options: Options) -
         return list(_volume(entry, bases, options))
     if isinstance(entry, ContainerEntry):
         return list(_container(entry, bases, options))
-    return [_generated(entry.location, "linuxkit.files", lambda: [_file(entry)])]
+    return [_generated(entry.location, "linuxkit.files", lambda: [_file(entry)], entry.where)]
 
 
-def _generated(location: str, source: str, entries: Callable[[], Iterable[Entry]]) -> Part:
-    return Part(location, source, lambda count: iter(entries()))
+def _generated(location: str, source: str, entries: Callable[[], Iterable[Entry]], where: Where = _NOWHERE) -> Part:
+    return Part(location, source, lambda count: iter(entries()), where=where)
 
 
 def _taken(location: str, earlier: InputTar) -> Part:

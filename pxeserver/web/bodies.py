@@ -56,9 +56,10 @@ class AssignmentBody(Body):
     args: tuple[str, ...] = Field(default=(), strict=False)
     reason: str = ""
     by: str = "api"
+    force: bool = False
 
     def order(self) -> AssignOrder:
-        return AssignOrder(self.what, self.follow, self.args, self.reason, self.by)
+        return AssignOrder(self.what, self.follow, self.args, self.reason, self.by, self.force)
 
 
 class AssignmentsBody(AssignmentBody):

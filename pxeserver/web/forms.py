@@ -152,7 +152,8 @@ def _order(what: str) -> AssignOrder:
         args = tuple(shlex.split(form.get("args", "")))
     except ValueError as error:
         raise UsageError("args-quotes", f"the arguments cannot be split: {error}", hint="close every quote") from None
-    return AssignOrder(what, follow=follow, args=args, reason=form.get("reason", "").strip(), by="page")
+    reason, force = form.get("reason", "").strip(), form.get("force") == "1"
+    return AssignOrder(what, follow=follow, args=args, reason=reason, by="page", force=force)
 
 
 def note_of(changes: Sequence[Change]) -> Note:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pxeserver import units
-from pxeserver.boot.diagnose import memory_need
+from pxeserver.boot.preflight import memory_need, preflight
 from pxeserver.fleet.values import (
     AssignmentInfo,
     BootDetail,
@@ -294,6 +294,7 @@ def images_page(images: Sequence[Image], newest: Mapping[str, Digest], machines:
 def image_page(image: Image, newest: Mapping[str, Digest], machines: Sequence[MachineRow]) -> ImagePage:
     users = (m for m in machines if m.assignment and m.assignment.image == image.digest)
     mine = sorted(users, key=lambda m: natural(m.title))
+    takes = preflight(image)
     pairs = (
         ("Digest", image.digest),
         ("Tags", " ".join(image.tags)),
@@ -302,7 +303,10 @@ def image_page(image: Image, newest: Mapping[str, Digest], machines: Sequence[Ma
         ("Kernel", f"{units.size(image.kernel.size)}  {image.kernel.digest}"),
         ("Initrd", f"{units.size(image.initrd.size)}  {image.initrd.digest}"),
         ("Initrd unpacked", units.size(image.initrd.raw_size) if image.initrd.raw_size else ""),
+        ("Sent to a machine", units.size(takes.transfer)),
+        ("Memory while unpacked", units.size(takes.peak)),
         ("Memory needed", _memory(image)),
         ("Command line", image.cmdline),
+        ("Its length", f"{takes.cmdline} of {takes.cmdline_limit} bytes"),
     )
     return ImagePage(image_view(image, newest, len(mine)), tuple(p for p in pairs if p[1]), tuple(row(m) for m in mine))

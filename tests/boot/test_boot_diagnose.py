@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pxeserver.boot.diagnose import FIXES, PATIENCE, Cause, diagnose, memory_need
-from pxeserver.model import STAGES, Blob, Event, Image, Machine, Result, Stage
+from pxeserver.boot.diagnose import FIXES, PATIENCE, Cause, diagnose
+from pxeserver.model import STAGES, Event, Image, Machine, Result, Stage
 
 MIB = 1 << 20
 LONG = 10_000.0
@@ -216,14 +216,6 @@ def test_a_boot_called_stuck_gets_its_cause_at_once() -> None:
 @pytest.mark.parametrize("result", [Result.UP, Result.LOCAL, Result.NETWORK_ONLY])
 def test_a_boot_that_ended_well_has_no_cause(result: Result) -> None:
     assert booting().script().reach(Stage.KERNEL).slug(result=result) == ""
-
-
-def test_memory_need_matches_what_was_measured(image: Image) -> None:
-    """112 MiB unpacked, 32 MiB packed: 320 MiB was enough on BIOS, 384 on UEFI."""
-    assert 300 < memory_need(image, efi=False) <= 320
-    assert 360 < memory_need(image, efi=True) <= 384
-    unknown = replace(image, initrd=Blob("sha256:" + "22" * 32, 50 * MIB))
-    assert memory_need(unknown, efi=False) == 3 * 50 + 14 + 48
 
 
 STEPS = st.lists(

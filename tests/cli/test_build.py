@@ -252,7 +252,10 @@ def test_the_life_of_an_image(bench: Bench) -> None:
     (bench.folder / "web.yml").write_text(SPEC.replace("quiet", "loud"))
     second = bench.build("web.yml").out.strip()
     shown = bench("images", "show", "web:v1")
-    assert f"digest       {first.partition('@')[2]}" in shown.out
+    assert f"digest          {first.partition('@')[2]}" in shown.out
+    assert "memory          48 MiB (BIOS), 112 MiB (UEFI)" in shown.out and "5 of 2040 bytes" in shown.out
+    takes = bench("images", "show", "web:v1", "-o", "json").json["preflight"]
+    assert takes["peak"] > takes["unpacked"] > 0 and takes["cmdline_limit"] == 2040
     assert bench("images", "show", "web:v1", "--spec").out == SPEC
     assert bench("images", "tag", "web:v1", "stable").out == f"web:stable is now {first.replace('sha256:', '')[:16]}\n"
     moved = bench("images", "tag", "web", "stable", "-o", "json").json

@@ -111,11 +111,22 @@ def test_a_command_line_that_the_kernel_would_cut_is_refused(fleet: Fleet, tmp_p
     assert fleet.machines() == ()
 
 
-def test_too_little_memory_is_a_warning(fleet: Fleet, tmp_path: Path) -> None:
+def test_too_little_memory_is_refused_unless_forced(fleet: Fleet, tmp_path: Path) -> None:
     build(tmp_path, raw_size=1 << 30)
     fleet.record([stage(Stage.OFFER, data={"memory": "512"})])
-    (change,) = fleet.assign([MAC], AssignOrder("web"))
+    with pytest.raises(Refused, match=f"{MAC} has 512 MiB of memory, web@.* wants 2096") as caught:
+        fleet.assign([MAC, "52:54:00:00:00:99"], AssignOrder("web"))
+    assert caught.value.slug == "memory-too-small"
+    assert [m.assignment for m in fleet.machines()] == [None], "all or none"
+    (change,) = fleet.assign([MAC], AssignOrder("web", force=True))
     assert change.warnings and "512 MiB of memory" in change.warnings[0]
+
+
+def test_tight_memory_is_a_warning(fleet: Fleet, tmp_path: Path) -> None:
+    build(tmp_path, raw_size=1 << 30)
+    fleet.record([stage(Stage.OFFER, data={"memory": "2060"})])
+    (change,) = fleet.assign([MAC], AssignOrder("web"))
+    assert change.warnings and "2060 MiB of memory" in change.warnings[0]
 
 
 def test_the_same_again_changes_nothing(fleet: Fleet, tmp_path: Path) -> None:

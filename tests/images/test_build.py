@@ -425,3 +425,22 @@ def test_a_write_that_fails_is_said_and_leaves_nothing_half_made(lab: Lab) -> No
         assert [p.name for p in folder_.iterdir() if p.name.startswith("new-")] == []
     assert Catalogue(lab.store).list() == ()
     assert lab.build(SPEC).image is not None
+
+
+def test_a_command_line_that_no_kernel_reads_is_refused_but_not_by_linuxkit(lab: Lab) -> None:
+    spec = SPEC.replace("quiet", "x" * 3000)
+    with pytest.raises(Refused) as caught:
+        lab.build(spec)
+    assert (caught.value.slug, str(caught.value.where).endswith("kernel.cmdline")) == ("cmdline-too-long", True)
+    assert lab.build(spec, strict=True).image is not None
+
+
+def test_a_file_over_4_gib_is_refused_at_its_place(lab: Lab, tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate(1 << 32)
+    spec = SPEC.replace("files: [", f"files: [{{path: opt/huge, source: {tmp_path}/huge}}, ")
+    with pytest.raises(PxeServerError) as caught:
+        lab.build(spec)
+    assert caught.value.slug == "cpio-too-large"
+    assert "opt/huge has 4294967296 bytes" in caught.value.message and "files[0]" in str(caught.value.where)
+    assert not Catalogue(lab.store).list() and not list(lab.store.tmp.iterdir())

@@ -114,6 +114,17 @@ def test_events_page_by_number(api: FlaskClient, fleet: Fleet) -> None:
     assert [e["kind"] for e in after] == ["containerd", "up"]
 
 
+def test_a_machine_that_is_too_small_is_refused_an_image_unless_forced(api: FlaskClient, fleet: Fleet) -> None:
+    build(fleet.config.data, "db", raw_size=1 << 30)
+    fleet.record([stage(Stage.OFFER, data={"memory": "512"})])
+    url = "/api/v1/machines/web-1/assignment"
+    assert "512 MiB" in problem(api.put(url, json={"what": "db"}), 409, "memory-too-small")["title"]
+    body = {"what": "db", "targets": ["web-1"]}
+    problem(api.post("/api/v1/assignments", json=body), 409, "memory-too-small")
+    (change,) = api.post("/api/v1/assignments", json={**body, "force": True}).get_json()
+    assert "512 MiB" in change["warnings"][0]
+
+
 def test_a_machine_from_beginning_to_end(api: FlaskClient, fleet: Fleet) -> None:
     url = "/api/v1/machines/web-1"
     change = api.patch(url, json={"labels": {"rack": None, "row": "2"}, "cmdline": []}).get_json()

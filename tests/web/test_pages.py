@@ -44,10 +44,10 @@ class World:
         assert token
         return self.client.post(path, data={"csrf": token[1], **(data or {})}, **more)  # type: ignore[arg-type]
 
-    def image(self, spec: str, number: int) -> Image:
+    def image(self, spec: str, number: int, raw_size: int = 0) -> Image:
         store = self.fleet.catalogue.store
         files = [store.add_bytes(f"{spec} {number} {kind}".encode()) for kind in ("kernel", "initrd", "whole")]
-        blobs = [Blob(f.digest, f.size, f.size) for f in files]
+        blobs = [Blob(f.digest, f.size, raw_size or f.size) for f in files]
         image = Image(blobs[2].digest, spec, blobs[0], blobs[1], "console=ttyS0", "amd64")
         return self.fleet.catalogue.add(image, spec_text=b"{}", created=time.time() - 100 + number)
 
@@ -194,6 +194,15 @@ def test_assigning_leads_back_with_what_changed_and_how_to_undo_it(named: World)
     assert row.assignment and (row.assignment.image, row.assignment.args) == (digest, ("quiet", "console=ttyS1"))
     answer = named.post(f"/machines/{MAC}/unassign")
     assert answer.status_code == 303 and named.fleet.machines()[0].assignment is None
+
+
+def test_a_machine_that_is_too_small_is_refused_unless_the_box_is_ticked(named: World) -> None:
+    image = named.image("big", 1, raw_size=1 << 30)
+    named.event(Stage.OFFER, data={"memory": "512"})
+    page = named.post(f"/machines/{MAC}/assign", {"image": image.digest})
+    assert page.status_code == 409 and "memory-too-small" in page.text
+    assert named.post(f"/machines/{MAC}/assign", {"image": image.digest, "force": "1"}).status_code == 303
+    assert "Memory while unpacked" in named.get(f"/images/{image.digest}")
 
 
 def test_following_binds_the_spec(named: World) -> None:
