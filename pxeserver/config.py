@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,6 +125,57 @@ class Images(Section):
     templates: tuple[str, ...] = Field(default=(), strict=False)  # folders of templates, searched first
 
 
+class Dns(Section):
+    enabled: bool = False
+    port: Port = 53
+    domain: str = "pxe.internal"  # machines are NAME.domain
+    name: str = "pxeserver"  # the boot server's own name in it
+    ttl: int = Field(default=60, ge=0, le=86400)  # seconds
+    upstreams: tuple[str, ...] = Field(default=(), strict=False)  # ADDR or ADDR:PORT; empty: other names are refused
+
+    @field_validator("domain")
+    @classmethod
+    def _domain(cls, value: str) -> str:
+        if len(value) > 200 or not all(map(_LABEL.fullmatch, value.strip(".").split("."))):
+            raise ValueError("must be a domain name: letters, digits and - between dots")
+        return value.strip(".")
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not _LABEL.fullmatch(value):
+            raise ValueError("must be one label: letters, digits and -")
+        return value
+
+    @field_validator("upstreams")
+    @classmethod
+    def _upstreams(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            upstream(text)
+        return value
+
+
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+def upstream(text: str) -> tuple[str, int]:
+    """'10.0.0.1', '10.0.0.1:5353', '[fd00::1]:53' or 'fd00::1' -> (address, port). ValueError for anything else."""
+    host, port = text, "53"
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest[1:] if rest.startswith(":") else port if not rest else "?"
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text}: the port must be 1 to 65535")
+    return str(ipaddress.ip_address(host)), int(port)
+
+
+class Metadata(Section):
+    enabled: bool = False
+    port: Port = 80
+
+
 class Database(Section):
     url: str = ""  # empty: sqlite in the data folder
 
@@ -137,6 +189,8 @@ class Config(Section):
     boot: Boot = Boot()
     defaults: Defaults = Defaults()
     images: Images = Images()
+    dns: Dns = Dns()
+    metadata: Metadata = Metadata()
     database: Database = Database()
 
     @property

@@ -150,6 +150,11 @@ class Fleet:
         with self.database.read() as conn:
             return listing.detail(conn, machine, view, self.config, self._evidence, self.clock())
 
+    def addresses(self) -> tuple[tuple[int, str, float], ...]:
+        """Machine id, the address that it had last, and when it was last heard of (Unix seconds)."""
+        with self.database.read() as conn:
+            return tuple((ident, ip, seen) for ident, (ip, seen) in rows.heard(conn).items() if ip)
+
     def boots(self, target: str | None = None, *, limit: int = 50) -> tuple[BootRecord, ...]:
         """Boots, newest first, of one machine or of all."""
         machine = None if target is None else self.find(target).id

@@ -13,6 +13,8 @@ _HINTS = {
     ),
     "tftp": "stop it, or choose another port with --tftp-port (firmware only asks port 69)",
     "http": "stop it, or choose another port with --http-port",
+    "dns": "name the interfaces to answer on (--interface), or set dns.port",
+    "metadata": "stop it, or set metadata.port (LinuxKit's metadata package only asks port 80)",
     "admin": "stop it, or choose another address with --admin",
 }
 

@@ -18,10 +18,11 @@ from pxeserver.errors import PxeServerError
 from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.local.interfaces import neighbour, read_interfaces, serving, watch
 from pxeserver.model import Event
-from pxeserver.serve import listening, udp
+from pxeserver.serve import dns, listening, udp
 from pxeserver.serve.dhcp import Channel, DhcpServer, open_channels
 from pxeserver.serve.http import Front
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
+from pxeserver.serve.names import NameTable
 from pxeserver.serve.overheard import Overheard, open_ears
 from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Delivery, File, Recorder
@@ -35,6 +36,7 @@ log = logging.getLogger("pxeserver.boot")
 
 POLL = 0.2  # seconds between looks at the fleet's generation
 REST = 4  # times as long as a look took: thousands of machines take a while, and must not be read all the time
+REMEMBER = 30  # seconds between looks at the addresses that other servers of the fleet heard of
 _SETTLE = 0.05  # links and addresses change in bursts
 
 
@@ -47,21 +49,24 @@ class BootSockets:
     http: list[socket.socket]
     links: socket.socket
     ears: list[RawChannel]
+    dns: tuple[list[socket.socket], list[socket.socket]]  # UDP, TCP
 
 
 def bind(config: Config) -> BootSockets:
     """All listeners or none. Refused("port-taken") names who has the port."""
     tftp: list[socket.socket] = []
     http: list[socket.socket] = []
+    names: tuple[list[socket.socket], list[socket.socket]] = ([], [])
     try:
         http.append(listening.tcp("", config.http.port, "http"))
         tftp.append(udp.listen(config.tftp.port, what="tftp"))
         if udp.has_ipv6():
             http.append(listening.tcp("::", http[0].getsockname()[1], "http"))
             tftp.append(udp.listen(tftp[0].getsockname()[1], what="tftp", address="::"))
-        return BootSockets(open_channels(config), tftp, http, watch(), open_ears(config))
+        names = dns.open_sockets(config)
+        return BootSockets(open_channels(config), tftp, http, watch(), open_ears(config), names)
     except BaseException:
-        for sock in (*http, *tftp):
+        for sock in (*http, *tftp, *names[0], *names[1]):
             sock.close()
         raise
 
@@ -78,7 +83,10 @@ class BootServer:
         self._clock = clock
         self._writer = Writer(lambda events: self._fleet.record(events))
         self.recorder = Recorder(fleet.secret(), config, self._emit)
+        self.names = NameTable(self.site)
         self.dhcp = DhcpServer(self.site, self.recorder, clock)
+        self.dhcp.system = self._moved
+        self.dns = dns.DnsServer(self.site, self.names)
         self.overheard = Overheard(self.site, self.recorder, clock)
         self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self.site.serves)
         routes = BootRoutes(self.site, self.recorder, self.health, clock)
@@ -86,6 +94,7 @@ class BootServer:
         self.http = Front(routes)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         self._follower: asyncio.Task[None] | None = None
+        self._named = 0.0
 
     async def start(self) -> list[str]:
         """Answer from now on; returns a line for a person per interface and listener."""
@@ -98,6 +107,8 @@ class BootServer:
         for sock in self._sockets.tftp:
             self.tftp.start(sock)
         self.http.start(self._sockets.http)
+        await self._name()
+        self.dns.start(*self._sockets.dns)
         self._follower = loop.create_task(self._follow())
         return self.describe()
 
@@ -108,6 +119,7 @@ class BootServer:
         self.dhcp.close()
         self.overheard.close()
         self.tftp.close()
+        await self.dns.close()
         await self.http.close()
         loop.remove_reader(self._sockets.links)
         self._sockets.links.close()
@@ -124,6 +136,7 @@ class BootServer:
         self.site.config = self.recorder.config = config
         self.tftp.limits = config.tftp
         self.site.see(view)
+        await self._name()
         await loop.run_in_executor(self._pool, old.close)
 
     def health(self) -> dict[str, object]:
@@ -133,6 +146,7 @@ class BootServer:
             "events_waiting": self._writer.waiting,
             "events_dropped": self._writer.dropped,
             **self.gate.health(self._clock()),
+            "dns": dict(self.dns.counts),
             "other_servers": dict(self.overheard.servers),
         }
 
@@ -141,6 +155,8 @@ class BootServer:
         config = self.site.config
         dhcp = f"proxyDHCP udp {config.dhcp.port} and {config.dhcp.pxe_port}" if self._sockets.dhcp else "no DHCP"
         ports = f"{dhcp}, TFTP udp {self._sockets.tftp[0].getsockname()[1]}, HTTP tcp {self.site.http_port}"
+        if config.dns.enabled:
+            ports += f", DNS udp and tcp {config.dns.port}"
         lines = []
         interfaces = serving(self.site.interfaces, config.server.interfaces)
         for interface in interfaces:
@@ -166,6 +182,9 @@ class BootServer:
                 generation = await loop.run_in_executor(self._pool, self._fleet.generation)
                 if generation != self.site.view.generation:
                     self.site.see(await loop.run_in_executor(self._pool, self._fleet.view))
+                    await self._name()
+                elif self._named and loop.time() - self._named > REMEMBER:
+                    await self._name()
             except PxeServerError as error:  # machines go on to be served by what is known
                 if not told:
                     log.warning("the fleet cannot be read now, the last view stays in force: %s", error)
@@ -173,6 +192,21 @@ class BootServer:
             else:
                 told = False
             took = loop.time() - began
+
+    async def _name(self) -> None:
+        """Names and addresses as the fleet has them now, if anybody may ask for them."""
+        config = self.site.config
+        if not config.dns.enabled and not config.metadata.enabled:
+            return
+        loop = asyncio.get_running_loop()
+        self.names.see(await loop.run_in_executor(self._pool, self.names.made))
+        self.names.load(await loop.run_in_executor(self._pool, self._fleet.addresses))
+        self._named = loop.time()
+
+    def _moved(self, mac: str, address: str, now: float) -> None:
+        event = self.names.moved(mac, address, now)
+        if event is not None:
+            self._emit(event)
 
     def _links_changed(self) -> None:
         try:
@@ -185,6 +219,7 @@ class BootServer:
     def _read_links(self) -> None:
         try:
             self.site.interfaces = read_interfaces()
+            self.dns.forget()
         except OSError as error:
             log.warning("interfaces cannot be read: %s", error)
 
@@ -227,4 +262,5 @@ class BootServer:
     def _emit(self, event: Event) -> None:
         if event.kind != "log":
             log.info("%s %s %s %s", event.mac, event.boot[:8], event.kind, event.text)
+        self.names.heard(event)
         self._writer.put(event)

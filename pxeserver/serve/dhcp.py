@@ -103,6 +103,7 @@ class DhcpServer:
 
     def __init__(self, site: Site, recorder: Recorder, clock: Callable[[], float] = time.time) -> None:
         self.counts: Counter[str] = Counter()
+        self.system: Callable[[str, str, float], None] = lambda mac, address, now: None  # told of such requests
         self._site = site
         self._recorder = recorder
         self._clock = clock
@@ -160,6 +161,7 @@ class DhcpServer:
         elif packet.message == dhcp.REQUEST:
             self.counts["heard"] += 1
             self._recorder.system_heard(mac, address, now)
+            self.system(mac, address, now)
 
     def _request(
         self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, request: BootRequest, now: float

@@ -12,7 +12,7 @@ from pxeserver.local.ports import port_taken
 _BACKLOG = 4096  # a rack that powers on at once; the kernel clamps it to net.core.somaxconn
 
 
-def tcp(host: str, port: int, what: str) -> socket.socket:
+def tcp(host: str, port: int, what: str, device: str = "") -> socket.socket:
     """A non-blocking TCP listener; `host` "" is every IPv4 address, "::" every IPv6 one and no IPv4 one.
 
     Refused("port-taken"), UsageError("not-ours").
@@ -23,6 +23,8 @@ def tcp(host: str, port: int, what: str) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
         sock.bind((host, port))
         sock.listen(_BACKLOG)
     except OSError as error:

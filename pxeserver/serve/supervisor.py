@@ -38,6 +38,10 @@ FIXED = (
     ("http", "port"),
     ("admin", "listen"),
     ("admin", "socket"),
+    ("dns", "enabled"),
+    ("dns", "port"),
+    ("metadata", "enabled"),
+    ("metadata", "port"),
     ("database", "url"),
 )
 

@@ -47,6 +47,16 @@ def receive(sock: socket.socket, size: int = 2048) -> Datagram | None:
     return Datagram(data, peer[:2], 0, "")
 
 
+def arrival(control: list[tuple[int, int, bytes]]) -> tuple[int, str]:
+    """(ifindex, our address) out of what recvmsg gave besides; (0, "") if it is not there."""
+    for level, kind, value in control:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _INFO.size:
+            return _INFO.unpack_from(value)[0], socket.inet_ntoa(value[4:8])
+        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO and len(value) >= _INFO6.size:
+            return _INFO6.unpack_from(value)[1], socket.inet_ntop(socket.AF_INET6, value[:16])
+    return 0, ""
+
+
 def has_ipv6() -> bool:
     """False where the kernel was built, or started, without IPv6."""
     try:

@@ -11,17 +11,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from dnslib import EDNS0, DNSRecord, EDNSOption
+
 from pxeserver.boot import answer as answers
-from pxeserver.boot import facts
+from pxeserver.boot import facts, zone
+from pxeserver.boot.addresses import AddressBook
 from pxeserver.boot.answer import Arrival, boot_url
 from pxeserver.boot.decide import decide
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.boot.request import request_of
-from pxeserver.config import Boot, Config
+from pxeserver.config import Boot, Config, Dns, Metadata
 from pxeserver.local.doctor_dhcp import offer_of
 from pxeserver.model import FleetView, Machine, Pin, Recent
 from pxeserver.serve import httpwire
-from pxeserver.wire import dhcp, ip, pxe, reader, tftp
+from pxeserver.wire import dhcp, dns, ip, pxe, reader, tftp
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -236,6 +239,53 @@ def _sums_up(data: bytes) -> bool:
     return sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2)) % 0xFFFF == 0
 
 
+def fuzz_dns(data: bytes) -> None:
+    """A query or a WireError; the answer can be read by dnslib, fits, and repeats the question."""
+    try:
+        query = dns.parse(data)
+    except reader.WireError:
+        bare = dns.formerr(data)
+        assert (bare is None) == (len(data) < 12 or data[2] >= 128), "an answer to what is a query"
+        assert bare is None or (len(bare) == 12 and bare[:2] == data[:2] and bare[2] & 0x80)
+        return
+    assert data[2] < 128 and data[4:6] == b"\0\1" and dns.PLAIN_MAX <= query.size <= dns.EDNS_MAX
+    assert query.question == data[12 : 12 + len(query.question)] and len(query.question) <= 255 + 4
+    assert dns.packed_name(query.labels) + query.question[-4:] == query.question[:-4].lower() + query.question[-4:]
+    assert all(0 < len(label) <= 63 for label in query.labels)
+    found = zone.answer(query.labels, query.qtype, _NAMES, _BOOK, _OWN)
+    if found is None:
+        return
+    inside = query.labels[-2:] == (b"rack", b"test")
+    assert inside or found.rcode == dns.NOERROR, "beyond the domain there are only names that exist"
+    end = 12 + len(query.question)
+    for limit in (query.size, 0):
+        raw = dns.reply(query, found, limit=limit)
+        assert not limit or len(raw) <= limit, "a datagram of the size that was asked for"
+        assert raw[12 : 12 + len(query.question)] == query.question and raw[:2] == query.ident
+        record = DNSRecord.parse(raw[:12] + raw[12:end].translate(_SEVEN_BITS) + raw[end:])  # what dnslib reads
+        assert bool(record.rr or record.header.tc) != bool(record.auth), "records, or the zone's SOA"
+    head = dns.prepared_heads(False).get(data[2:12])
+    if head is not None and len(data) == 12 + len(query.question) and query.qclass == dns.IN:
+        tail = found.counts + query.question + found.tail
+        assert raw == data[:2] + bytes((head[0], head[1] | found.rcode)) + b"\0\1" + tail, "as prepared"
+
+
+_SEVEN_BITS = bytes(n & 0x7F for n in range(256))
+_MACHINES = {
+    1: Machine(1, "web1", ("52:54:00:00:00:01",), vars={"srv": "_http._tcp 80", "address": "10.0.0.7 fd00::7"}),
+    2: Machine(2, "n3.row1", ("52:54:00:00:00:02",)),
+    3: Machine(3, "many", ("52:54:00:00:00:03",), vars={"address": ",".join(f"10.1.0.{n}" for n in range(1, 76))}),
+}
+_BOOK = AddressBook()
+_BOOK.learn("52:54:00:00:00:02", "10.0.0.8", 1.0)
+_OWN = zone.Own((OWN,), frozenset({OWN}))
+_NAMES = zone.names(
+    FleetView(1, _MACHINES, {m.mac: m.id for m in _MACHINES.values()}),
+    Config(dns=Dns(enabled=True, domain="rack.test"), metadata=Metadata(enabled=True)),
+    8080,
+)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "dhcp": fuzz_dhcp,
     "tftp": fuzz_tftp,
@@ -243,7 +293,22 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "ip": fuzz_ip,
     "tftpd": shells.fuzz_tftpd,
     "routes": shells.fuzz_routes,
+    "dns": fuzz_dns,
 }
+
+
+def _dns_seeds() -> list[bytes]:
+    asked = [("web1.rack.test", "A"), ("Many.rack.test", "A"), ("_http._tcp.rack.test", "SRV"), ("rack.test", "SOA")]
+    asked += [("7.0.0.10.in-addr.arpa", "PTR"), ("52-54-00-00-00-02.rack.test", "ANY"), ("metaldata", "AAAA")]
+    asked += [("n3.row1", "A"), ("x.rack.test", "A"), ("example.com", "TXT")]
+    found = []
+    for name, kind in asked:
+        record = DNSRecord.question(name, kind)
+        record.header.id = 0x1234
+        found.append(bytes(record.pack()))
+        record.add_ar(EDNS0(flags="do", udp_len=4096, opts=[EDNSOption(10, b"12345678")]))
+        found.append(bytes(record.pack()))
+    return found
 
 
 def seeds(target: str) -> list[bytes]:
@@ -256,6 +321,8 @@ def seeds(target: str) -> list[bytes]:
         return found + shells.seeds(target)
     if target == "ip":
         return found + [ip.pack(packet, ("0.0.0.0", 68), ("255.255.255.255", 67)) for packet in packets[:2]]
+    if target == "dns":
+        return found + _dns_seeds()
     if target == "tftp":
         options = {"tsize": "0", "blksize": "1468", "windowsize": "4", "timeout": "5"}
         return [

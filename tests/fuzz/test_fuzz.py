@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pxeserver.boot import answer as answers
-from pxeserver.boot import token
+from pxeserver.boot import token, zone
 from pxeserver.serve import httpwire, loaderfiles, routes
-from pxeserver.wire import dhcp, ip, pxe, tftp
+from pxeserver.wire import dhcp, dns, ip, pxe, tftp
 
 HERE = Path(__file__).parent
 
@@ -87,6 +87,12 @@ BUGS: list[tuple[str, str, Any, str, str, str]] = [
     ("a name climbs out of the server", "tftpd", tftp, "safe_path", 'or ".." in parts', ""),
     ("a datagram beyond its packet", "ip", ip, "unpack", "start + length > len(raw)", "False"),
     ("an IP header of 16 bytes", "ip", ip, "unpack", "start < _IP.size or ", ""),
+    ("a pointer in a question", "dns", dns, "_labels", "size > LABEL_MAX or ", ""),
+    ("a size beyond any path", "dns", dns, "parse", ", EDNS_MAX)", ", 65535)"),
+    ("an answer is answered", "dns", dns, "parse", "flags & QR", "flags & TC"),
+    ("a datagram that is too long", "dns", dns, "reply", "+ len(opt) > limit", "> limit"),
+    ("the case is lost", "dns", dns, "reply", "query.question + tail", "query.question.lower() + tail"),
+    ("NXDOMAIN for everybody's names", "dns", zone, "_reverse", "return None", "return _Node(labels, exists=False)"),
     ("a checksum that does not fold", "ip", ip, "checksum", "while total >> 16:", "if total >> 17:"),
 ]
 
