@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import tftpy
+from dnslib import DNSError, DNSRecord
 
 from pxeserver import __version__
 from pxeserver.config import Config
@@ -60,6 +61,7 @@ def examine(config: Config, *, discover: bool = False) -> Iterator[Check]:
     yield from check_loaders(config, loaders)
     if running:
         yield from check_tftp(config, loaders, ours)
+        yield from check_dns(config, ours)
     yield from check_data(config.data)
     yield check_clock(time.time(), _clock_synchronised())
     if discover:
@@ -95,6 +97,8 @@ def check_ports(config: Config, holder: Callable[[str, int], str]) -> Iterator[C
     """Each port is free, or ours. `holder` says who has a port."""
     wanted = [("udp", config.tftp.port, "TFTP", "tftp.port"), ("tcp", config.http.port, "boot HTTP", "http.port")]
     wanted.append(("tcp", config.admin.port, "pages and API", "admin.listen"))
+    if config.dns.enabled:
+        wanted += [("udp", config.dns.port, "DNS", "dns.port"), ("tcp", config.dns.port, "DNS", "dns.port")]
     if config.dhcp.mode == "proxy":
         wanted[:0] = [("udp", config.dhcp.port, "proxyDHCP", ""), ("udp", config.dhcp.pxe_port, "PXE", "")]
     for protocol, port, what, key in wanted:
@@ -140,6 +144,26 @@ def check_tftp(config: Config, loaders: LoaderSet, ours: Sequence[Interface]) ->
             yield Check("tftp", Status.OK, f"{name} from {address}, {len(data)} bytes")
         else:
             yield Check("tftp", Status.FAIL, f"{name} from {address} is another file", "another server has that port?")
+
+
+def check_dns(config: Config, ours: Sequence[Interface]) -> Iterator[Check]:
+    """Our own name, asked for at each of our addresses, is that address."""
+    if not config.dns.enabled:
+        return
+    name = f"{config.dns.name}.{config.dns.domain}"
+    for address in (str(i.addresses[0].ip) for i in ours if i.addresses):
+        want = address if config.server.advertise == "auto" else config.server.advertise
+        try:
+            raw = DNSRecord.question(name).send(address, config.dns.port, timeout=3)
+            found = [str(rr.rdata) for rr in DNSRecord.parse(raw).rr]
+        except (OSError, DNSError) as error:
+            yield Check("dns", Status.FAIL, f"{name} from {address}: {error}", "see the log of pxeserver serve")
+            continue
+        if found == [want]:
+            yield Check("dns", Status.OK, f"{name} from {address} is {want}")
+        else:
+            text = f"{name} from {address} is {', '.join(found) or 'nothing'}, not {want}"
+            yield Check("dns", Status.FAIL, text, "another server has that port?")
 
 
 def tftp_get(address: str, port: int, name: str) -> bytes:

@@ -19,6 +19,8 @@ from pxeserver.config import Config, Dns, Server
 from pxeserver.errors import Refused
 from pxeserver.fleet.fleet import open_fleet
 from pxeserver.fleet.values import MachineEdit
+from pxeserver.local.doctor import Status, check_dns
+from pxeserver.local.interfaces import read_interfaces
 from pxeserver.model import Event
 from pxeserver.serve.boot import BootServer, bind
 
@@ -347,6 +349,17 @@ def test_a_taken_port_is_refused_with_the_holder_s_name(start: Callable[..., Sit
     finally:
         held.close()
     assert caught.value.slug == "port-taken" and "53" in str(caught.value) and "dns" in str(caught.value)
+
+
+def test_doctor_asks_for_our_name(site: Site) -> None:
+    interfaces = within(site.wire.server, read_interfaces)
+    eth0 = [i for i in interfaces.values() if i.name == "eth0"]
+    found = within(site.wire.server, lambda: list(check_dns(site.config, eth0)))
+    assert [(c.status, c.text) for c in found] == [(Status.OK, f"pxeserver.rack.test from {SERVER} is {SERVER}")]
+    other = site.config.model_copy(update={"dns": Dns(enabled=True, domain="rack.test", name="another")})
+    (bad,) = within(site.wire.server, lambda: list(check_dns(other, eth0)))
+    assert bad.status is Status.FAIL and "nothing" in bad.text
+    assert list(check_dns(Config(), eth0)) == []
 
 
 def test_off_by_default() -> None:
