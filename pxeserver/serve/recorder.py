@@ -297,12 +297,13 @@ class Recorder:
         self._event(now, token.boot, token.mac, "script", Stage.SCRIPT, peer, size, text=text, data=more)
 
     def queued(self, token: Token, peer: str, now: float, seconds: int, why: str, data: Mapping[str, str]) -> None:
-        """The link is full: the machine asks again after so many seconds."""
+        """The link is full: the machine asks again after so many seconds. The boot gets its image when it is let in."""
         self.addressed(token.mac, peer)
         trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now, script_at=now, loader_cycles=0, discovers=0)
         if trail is not None:
             trail.action = "queued"
-        more = {**data, "action": "queued", "seconds": str(seconds)}
+        facts = {key: value for key, value in data.items() if key not in ("image", "revision")}
+        more = {**facts, "action": "queued", "seconds": str(seconds)}
         self._event(now, token.boot, token.mac, "queued", Stage.SCRIPT, peer, text=why, data=more)
 
     def reported(self, token: Token, stage: Stage, peer: str, now: float, data: Mapping[str, str], text: str) -> None:
