@@ -86,7 +86,8 @@ def _segment(part: Part, run: tuple[Part, ...], cache: SegmentCache, progress: P
     if part.key is None:
         return cache.make(entry for one in run for entry in _read(one, _nobody)), False
     task = progress.task(f"{part.location} {part.source}", part.size)
-    segment, known = cache.cached(part.key, lambda: _read(part, task.advance))
+    with part.placed():
+        segment, known = cache.cached(part.key, lambda: _read(part, task.advance))
     task.done("cached" if known else units.size(segment.raw_size))
     return segment, known
 

@@ -119,8 +119,9 @@ def write_tree(tree: Tree, sink: Sink) -> None:
     """The tree as a PAX archive, each entry with LinuxKit's notes about where it came from."""
     tar = TarWriter(sink)
     for part in tree.parts:
-        for entry in part.read(_nobody):
-            tar.add(entry, part.records)
+        with part.placed():
+            for entry in part.read(_nobody):
+                tar.add(entry, part.records)
     tar.finish()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -38,8 +39,14 @@ class Part:
 
     def read(self, count: Count) -> Iterator[Entry]:
         """`entries`, whose errors name the place in the spec."""
-        try:
+        with self.placed():
             yield from self.entries(count)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Errors in here name the place in the spec: contents are read by whoever asked for the entries."""
+        try:
+            yield
         except PxeServerError as error:
             error.where = error.where or self.where
             raise
