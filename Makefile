@@ -17,7 +17,7 @@ OUTPUT_PACKAGES := systemd-boot-efi
 DEMO_PACKAGES := qemu-system-x86 ipxe-qemu ovmf ipxe dnsmasq-base iproute2 ca-certificates
 BENCH_PACKAGES := $(DEMO_PACKAGES) gcc libc6-dev nginx-light tftpd-hpa pigz
 TEST_PACKAGES := $(DEMO_PACKAGES) $(OUTPUT_PACKAGES) sbsigntool openssl tcpdump busybox docker-registry docker.io chromium chromium-driver fonts-dejavu-core git \
-	bind9-dnsutils bind9-host \
+	bind9-dnsutils bind9-host nginx-light \
 	qemu-system-arm qemu-efi-aarch64
 
 .PHONY: help deps deps-demo venv lock lint check test test-all fuzz bench demo test-fresh clean

@@ -175,6 +175,7 @@ class Site:
 
 def _query(mac: str, n: int) -> str:
     """What iPXE fills in for templates/ipxe/facts.j2 on a machine with one card."""
+    mac = mac.replace(":", "%3A")
     return (
         f"mac={mac}&mac={mac}" + "&mac=" * 7 + f"&ip=10.77.2.{n % 250}&uuid=4c4c4544-0042-3510-8052-{n:012x}"
         f"&serial=J{n:07}&manufacturer=Dell%20Inc.&product=PowerEdge%20R640&platform=efi&buildarch=x86_64"

@@ -72,8 +72,30 @@ class Tftp(Section):
 
 class Http(Section):
     port: Port = 8080
+    advertise_port: Port = 0  # the port that machines are told, of a proxy in front; 0: `port`
+    proxies: tuple[str, ...] = Field(default=(), strict=False)  # addresses or networks: X-Forwarded-For is believed
+    x_accel: str = ""  # location of a proxy (nginx) that sends the images' files itself
     transfers_max: int = Field(default=1000, ge=1)  # machines that load at once; the others wait for their turn
     link_mbit: int = Field(default=0, ge=0)  # what a link of ours carries; 0: not known, only transfers_max counts
+
+    @field_validator("proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ipaddress.ip_network(text)
+        return value
+
+    @field_validator("x_accel")
+    @classmethod
+    def _location(cls, value: str) -> str:
+        if value and not re.fullmatch(r"/[A-Za-z0-9._~/-]*/", value):
+            raise ValueError("the location must begin and end with a slash, as /pxeserver-files/")
+        return value
+
+    @property
+    def told_port(self) -> int:
+        """The port in the URLs that machines are told."""
+        return self.advertise_port or self.port
 
 
 class Admin(Section):

@@ -107,8 +107,8 @@ def _find(
     if silence < PATIENCE[reached]:
         return None
     if reached is Stage.INITRD:
-        return _cut_short(machine, image) or _late(reached)
-    return _late(reached)
+        return _cut_short(machine, image) or _late(events, reached)
+    return _late(events, reached)
 
 
 def _cause(slug: str, text: str, *evidence: str) -> Cause:
@@ -222,13 +222,15 @@ def _cut_short(machine: Machine | None, image: Image | None) -> Cause | None:
     )
 
 
-def _late(reached: Stage) -> Cause:
+def _late(events: Sequence[Event], reached: Stage) -> Cause:
     slug, text = {
         Stage.KERNEL: ("initrd-not-fetched", "the kernel was sent, the initrd never fetched whole"),
         Stage.INITRD: ("no-network", "kernel and initrd were sent, the system never showed up on the network"),
         Stage.NETWORK: ("no-containerd", "the network is up, containerd never was"),
     }.get(reached, ("not-up", "containerd runs, but the services are not up"))
-    return _cause(slug, text, "nothing heard since")
+    handed = any(event.stage in (Stage.KERNEL, Stage.INITRD) and event.data.get("proxy") for event in events)
+    blind = "a proxy sends the files: whether they arrived stands in its log" if handed else ""
+    return _cause(slug, text, "nothing heard since", blind)
 
 
 def _replaced(machine: Machine | None, image: Image | None, reached: Stage) -> Cause:

@@ -74,7 +74,7 @@ def explain(fleet: Fleet, target: str, order: ExplainOrder) -> Explanation:
         packet=asked.packet.pack().hex(),
         profile=profile,
     )
-    return _with_answer(base, asked, request, decision, sealed, fleet.config.http.port)
+    return _with_answer(base, asked, request, decision, sealed, fleet.config.http.told_port)
 
 
 def render(fleet: Fleet, target: str, what: str) -> Rendering:

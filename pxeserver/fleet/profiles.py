@@ -35,7 +35,7 @@ def context(mac: Mac, machine: Machine | None, config: Config, token: str, ip: s
     """What the script is rendered with outside of a boot."""
     firmware = machine.facts.get("firmware", "") if machine else ""
     return script.ScriptContext(
-        base_url=f"http://{url_host(ip)}:{config.http.port}",
+        base_url=f"http://{url_host(ip)}:{config.http.told_port}",
         token=token,
         mac=mac,
         platform=script.BIOS if firmware == "bios" else script.EFI,

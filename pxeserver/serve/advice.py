@@ -57,7 +57,7 @@ def isc(config: Config, address: str) -> str:
 
 
 def _script(config: Config, address: str) -> str:
-    return _SCRIPT.format(address=address, port=config.http.port)
+    return _SCRIPT.format(address=address, port=config.http.told_port)
 
 
 def advice(config: Config, addresses: Sequence[str]) -> str:

@@ -77,7 +77,8 @@ class BootServer:
     def __init__(
         self, config: Config, fleet: Fleet, sockets: BootSockets, clock: Callable[[], float] = time.time
     ) -> None:
-        self.site = Site(config, load_quirks(), http_port=sockets.http[0].getsockname()[1])
+        port = config.http.advertise_port or sockets.http[0].getsockname()[1]
+        self.site = Site(config, load_quirks(), http_port=port)
         self._fleet = fleet
         self._sockets = sockets
         self._clock = clock
@@ -91,7 +92,7 @@ class BootServer:
         self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self.site.serves)
         routes = BootRoutes(self.site, self.recorder, self.health, clock)
         self.gate = routes.gate
-        self.http = Front(routes)
+        self.http = Front(routes, proxies=routes.proxies)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         self._follower: asyncio.Task[None] | None = None
         self._named = 0.0
@@ -154,7 +155,8 @@ class BootServer:
         """What is listened on, by interface."""
         config = self.site.config
         dhcp = f"proxyDHCP udp {config.dhcp.port} and {config.dhcp.pxe_port}" if self._sockets.dhcp else "no DHCP"
-        ports = f"{dhcp}, TFTP udp {self._sockets.tftp[0].getsockname()[1]}, HTTP tcp {self.site.http_port}"
+        tftp, http = (socks[0].getsockname()[1] for socks in (self._sockets.tftp, self._sockets.http))
+        ports = f"{dhcp}, TFTP udp {tftp}, HTTP tcp {http}"
         if config.dns.enabled:
             ports += f", DNS udp and tcp {config.dns.port}"
         lines = []

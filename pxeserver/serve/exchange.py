@@ -19,6 +19,7 @@ class Request:
     peer: str
     own: str
     port: int = 0  # our own
+    via: str = ""  # the proxy that passed it on
 
     @property
     def method(self) -> str:

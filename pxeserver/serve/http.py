@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pxeserver.serve.connection import Connection
 from pxeserver.serve.exchange import Handler, Limits, Request, Response, Sent
 from pxeserver.serve.filepump import FilePump
+from pxeserver.serve.proxies import Network, trusted
 
 __all__ = ["Front", "Handler", "Limits", "Request", "Response", "Sent"]
 
@@ -35,6 +36,7 @@ class Front:
     limits: Limits = field(default_factory=Limits)
     counts: Counter[str] = field(default_factory=Counter)
     pump: FilePump = field(default_factory=FilePump)
+    proxies: Sequence[Network] = ()  # may have as many connections as they want
     _connections: set[Connection] = field(default_factory=set)
     _per_peer: Counter[str] = field(default_factory=Counter)
     _listening: list[socket.socket] = field(default_factory=list)
@@ -113,6 +115,7 @@ class Front:
                 return
             peer = address[0] if isinstance(address, tuple) else ""
             full = peer != "" and self._per_peer[peer] >= self.limits.per_peer
+            full = full and not trusted(peer, self.proxies)
             if full or len(self._connections) >= self.limits.connections:
                 self.counts["refused"] += 1
                 sock.close()

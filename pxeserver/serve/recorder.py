@@ -230,6 +230,16 @@ class Recorder:
         """The first byte of a file is on its way. From the kernel's on, the boot's image is settled."""
         self._reach(token.mac, token.boot, Stage.KERNEL if file in ("kernel", "uki") else None, now)
 
+    def handed(self, token: Token, file: File, name: str, peer: str, proxy: str, now: float) -> None:
+        """A proxy sends the file: that it was asked for is all that we know, and counts as its stage, once."""
+        for stage in (Stage.KERNEL, Stage.INITRD) if file == "uki" else (Stage(file),):
+            recent = self.recent(token.mac)
+            known = recent is not None and recent.boot == token.boot and _ORDER[recent.stage] >= _ORDER[stage]
+            self._reach(token.mac, token.boot, stage, now)
+            if not known:
+                text = f"{name}, handed to {proxy}"
+                self._event(now, token.boot, token.mac, stage.value, stage, peer, text=text, data={"proxy": proxy})
+
     def stopped(self, mac: Mac, boot: str, file: File, delivery: Delivery, now: float) -> None:
         """A transfer ended early."""
         recent = self.recent(mac)

@@ -26,7 +26,7 @@ class Site:
     quirks: Quirks
     view: FleetView = field(default_factory=FleetView)
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
-    http_port: int = 0  # the real one, where the configuration says 0
+    http_port: int = 0  # that machines are told; the real one, where the configuration says 0
     blobs: Mapping[Digest, Literal["kernel", "initrd", "uki"]] = field(default_factory=dict)
 
     def see(self, view: FleetView) -> None:

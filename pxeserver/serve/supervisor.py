@@ -36,6 +36,8 @@ FIXED = (
     ("dhcp", "pxe_port"),
     ("tftp", "port"),
     ("http", "port"),
+    ("http", "advertise_port"),
+    ("http", "proxies"),
     ("admin", "listen"),
     ("admin", "socket"),
     ("dns", "enabled"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -103,3 +104,8 @@ def test_no_query_makes_it_fail(query: str) -> None:
     found = facts.parse(query)
     if found is not None:
         assert all(len(value) <= 100 and value.isprintable() for value in found.data.values())
+
+
+@given(st.text(alphabet="ab=&%+2Fg\xff ", max_size=40))
+def test_pairs_are_those_of_the_standard_library(query: str) -> None:
+    assert list(facts.pairs(query)) == parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)

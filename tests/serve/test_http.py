@@ -15,7 +15,9 @@ import pytest
 from servelab import Loop
 
 from pxeserver.serve import listening
+from pxeserver.serve.filepump import TURN_FILES
 from pxeserver.serve.http import Front, Limits, Request, Response, Sent
+from pxeserver.serve.proxies import networks
 
 LIMITS = Limits(connections=40, per_peer=30, first=1.0, idle=1.0, stall=1.0, body=1000)
 
@@ -23,7 +25,7 @@ LIMITS = Limits(connections=40, per_peer=30, first=1.0, idle=1.0, stall=1.0, bod
 class Site:
     """A front with one file and a few routes."""
 
-    def __init__(self, loop: Loop, folder: Path) -> None:
+    def __init__(self, loop: Loop, folder: Path, limits: Limits = LIMITS) -> None:
         self.loop = loop
         self.content = hashlib.shake_128(b"file").digest(3_000_000)
         self.file = folder / "file"
@@ -33,7 +35,7 @@ class Site:
         os.truncate(self.big, 64 << 20)
         self.sent: list[Sent] = []
         self.ended = threading.Event()
-        self.front = Front(self.handle, LIMITS)
+        self.front = Front(self.handle, limits)
         sock = listening.tcp("127.0.0.1", 0, "http")
         self.port = sock.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -48,6 +50,8 @@ class Site:
             return Response(
                 201, f"{request.method} {request.query} {request.form} {request.peer} {request.own}".encode()
             )
+        if request.path == "/long":
+            return Response(body=self.content * 3)
         if request.path == "/break":
             raise RuntimeError("a bug")
         return Response(404, b"no such page\n")
@@ -66,6 +70,14 @@ class Site:
 @pytest.fixture
 def site(loop: Loop, tmp_path: Path) -> Generator[Site, None, None]:
     running = Site(loop, tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def patient(loop: Loop, tmp_path: Path) -> Generator[Site, None, None]:
+    """Lets nobody go."""
+    running = Site(loop, tmp_path, Limits())
     yield running
     running.close()
 
@@ -124,6 +136,8 @@ def test_a_range_outside_the_file_is_416_with_its_size(site: Site) -> None:
 def test_an_etag_that_is_known_sends_nothing(site: Site) -> None:
     got = httpx.get(site.url + "/file", headers={"If-None-Match": '"abc"'})
     assert (got.status_code, got.content, got.headers["etag"]) == (304, b"", '"abc"')
+    assert site.ended.wait(10), "whoever counts downloads hears of its end"
+    assert (site.sent[0].sent, site.sent[0].to_the_end) == (0, False)
 
 
 def test_only_a_response_that_reaches_the_last_byte_is_to_the_end(site: Site) -> None:
@@ -144,6 +158,51 @@ def test_requests_share_a_connection_even_pipelined(site: Site) -> None:
     assert raw.count(b"HTTP/1.1 ") == 3
     assert b"POST {'a': '1'} {'b': '2'} 127.0.0.1 127.0.0.1" in raw
     assert raw.endswith(site.content)
+
+
+def test_a_long_body_goes_out_as_the_peer_takes_it_and_the_next_request_follows(patient: Site) -> None:
+    with patient.connect() as sock:
+        sock.sendall(
+            b"GET /long HTTP/1.1\r\n\r\nGET /file HTTP/1.1\r\n\r\nGET /nothing HTTP/1.1\r\nConnection: close\r\n\r\n"
+        )
+        raw = read_to_end(sock)
+    assert raw.count(b"HTTP/1.1 200 OK") == 2
+    assert raw.count(patient.content) == 4
+    assert raw.endswith(b"no such page\n")
+
+
+def test_more_downloads_than_have_a_turn_at_once_all_arrive_whole(patient: Site) -> None:
+    socks = [patient.connect() for _ in range(3 * TURN_FILES)]
+    for sock in socks:
+        sock.sendall(b"GET /file HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert httpx.get(patient.url + "/nothing").status_code == 404, "answered between the turns"
+    for sock in socks:
+        assert read_to_end(sock).endswith(b"\r\n\r\n" + patient.content)
+        sock.close()
+
+
+def test_a_hundred_requests_at_once_on_one_connection(site: Site) -> None:
+    with site.connect() as sock:
+        sock.sendall(b"GET /nothing HTTP/1.1\r\n\r\n" * 99 + b"GET /nothing HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert read_to_end(sock).count(b"no such page\n") == 100
+
+
+def test_a_fault_in_what_is_told_about_a_delivery_costs_no_connection(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "note", lambda sent: 1 / 0)
+    with httpx.Client() as client:
+        assert client.get(site.url + "/file").content == site.content
+        assert client.get(site.url + "/nothing").status_code == 404
+    assert "a delivery was not noted" in caplog.text
+
+
+def test_a_proxy_may_have_more_connections_than_a_peer(site: Site) -> None:
+    site.front.proxies = networks(["127.0.0.0/8"])
+    held = [site.connect() for _ in range(LIMITS.per_peer + 2)]
+    assert httpx.get(site.url + "/nothing").status_code == 404
+    for sock in held:
+        sock.close()
 
 
 def test_double_slashes_are_one_and_nothing_is_ever_redirected(site: Site) -> None:

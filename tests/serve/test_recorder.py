@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -168,6 +169,33 @@ def test_a_waiting_machine_is_written_down_now_and_then(book: Book) -> None:
     assert waits == [0, 30]
     book.script(NOW + 61, "boot")
     assert book.events[-1].data["action"] == "boot"
+
+
+def test_the_same_boot_script_again_is_written_down_now_and_then_another_image_at_once(book: Book) -> None:
+    book.discover(NOW)
+    token = book.token()
+    for second in range(0, 40, 5):
+        book.recorder.script(replace(token, image="ab" * 16), "boot", PEER, NOW + second)
+    book.recorder.script(replace(token, image="cd" * 16), "boot", PEER, NOW + 41)
+    assert [event.at - NOW for event in book.events if event.kind == "script"] == [0, 30, 41]
+
+
+def test_what_a_proxy_sends_is_written_down_once_as_asked_for(book: Book) -> None:
+    book.discover(NOW)
+    token = book.token()
+    for second, file in enumerate(("kernel", "kernel", "initrd", "initrd")):
+        book.recorder.handed(token, file, "f00", PEER, "10.0.0.9", NOW + second)  # type: ignore[arg-type]
+    assert [(e.kind, e.stage, e.bytes, e.data) for e in book.events[1:]] == [
+        ("kernel", Stage.KERNEL, 0, {"proxy": "10.0.0.9"}),
+        ("initrd", Stage.INITRD, 0, {"proxy": "10.0.0.9"}),
+    ]
+    assert book.recorder.began(token)
+
+
+def test_a_whole_image_handed_over_is_kernel_and_initrd(book: Book) -> None:
+    book.discover(NOW)
+    book.recorder.handed(book.token(), "uki", "f00", PEER, "10.0.0.9", NOW + 1)
+    assert book.kinds() == ["offer", "kernel", "initrd"]
 
 
 def test_a_boot_before_a_restart_goes_on_by_its_token(book: Book) -> None:
