@@ -33,18 +33,20 @@ def ls(context: Context, output: str) -> None:
 
 @loaders.command()
 @click.option("--suite", default="", help="A later suite of the same mirror: trixie, sid.")
+@click.option("--secure-boot", is_flag=True, help="The signed shim and GRUB instead of iPXE; see docs/secure-boot.md.")
 @out.output_option
 @pass_context
-def fetch(context: Context, suite: str, output: str) -> None:
+def fetch(context: Context, suite: str, secure_boot: bool, output: str) -> None:
     """Put the distribution's iPXE into the set, in place of the loaders there.
 
     The package is downloaded and unpacked, never installed.
     """
-    from pxeserver.local.loaders_fetch import fetch as fetch_loaders
+    from pxeserver.local import loaders_fetch
 
     if suite and not re.fullmatch(r"[a-z][a-z0-9/-]*", suite):
         raise UsageError("bad-suite", f'"{suite}" is not the name of a suite', hint="such as trixie or sid")
-    found = fetch_loaders(context.config.data, suite)
+    bring = loaders_fetch.fetch_signed if secure_boot else loaders_fetch.fetch
+    found = bring(context.config.data, suite)
     out.emit(found, output, lambda: _table(found))
 
 

@@ -171,6 +171,20 @@ def check_kernel(file: BinaryIO) -> None:
         )
 
 
+def is_signed(file: BinaryIO) -> bool:
+    """Whether a PE file carries a signature, whoever made it; False for other files. The file is rewound."""
+    head = file.read(4096)
+    file.seek(0)
+    try:
+        (pe,) = struct.unpack_from("<I", head, 0x3C)
+        if head[:2] != b"MZ" or head[pe : pe + 4] != b"PE\0\0":
+            return False
+        fixed = 112 if struct.unpack_from("<H", head, pe + 24) == (_PE32_PLUS,) else 96
+        return cast(int, struct.unpack_from("<I", head, pe + 24 + fixed + 8 * _SECURITY + 4)[0]) > 0
+    except struct.error:
+        return False
+
+
 def kernel_version(file: BinaryIO) -> str:
     """As `uname -r` will say it; "" when the file does not tell. The file is rewound.
 

@@ -20,7 +20,11 @@ import tftpy
 from dnslib import DNSError, DNSRecord
 
 from pxeserver import __version__
+from pxeserver.boot import grub
 from pxeserver.config import Config
+from pxeserver.images import uki
+from pxeserver.images.catalogue import Catalogue
+from pxeserver.images.store import Store
 from pxeserver.local.doctor_dhcp import Offer, ask
 from pxeserver.local.interfaces import Interface, read_interfaces, serving
 from pxeserver.local.loaders import STANDARD, LoaderSet
@@ -59,6 +63,9 @@ def examine(config: Config, *, discover: bool = False) -> Iterator[Check]:
         yield check
     loaders = LoaderSet(config.data / "loaders")
     yield from check_loaders(config, loaders)
+    secure = any(x.name in grub.LOADERS and x.state != "missing" for x in loaders.list())
+    if secure:
+        yield from check_signatures(Store(config.data / "store"))
     if running:
         yield from check_tftp(config, loaders, ours)
         yield from check_dns(config, ours)
@@ -67,7 +74,10 @@ def examine(config: Config, *, discover: bool = False) -> Iterator[Check]:
     if discover:
         own = {str(a.ip) for i in interfaces.values() for a in i.addresses}
         for interface in ours:
-            yield from check_offers(interface.name, ask(interface.name), own)
+            offers = ask(interface.name)
+            yield from check_offers(interface.name, offers, own)
+            if secure:
+                yield from check_next_server(interface, offers)
 
 
 def check_interfaces(config: Config, found: Sequence[Interface], ours: Sequence[Interface]) -> Iterator[Check]:
@@ -217,6 +227,32 @@ def check_offers(interface: str, offers: Sequence[Offer], own: set[str]) -> Iter
             )
         else:
             yield Check(name, Status.OK, f"{offer.server} offers {offer.hands_out} and no boot options")
+
+
+def check_next_server(interface: Interface, offers: Sequence[Offer]) -> Iterator[Check]:
+    """A signed GRUB asks the next-server of the site's DHCP for its configuration, whatever a proxy says."""
+    own = [str(a.ip) for a in interface.addresses]
+    for offer in (o for o in offers if o.hands_out and o.server not in own):
+        if own and offer.next_server not in own:
+            named = offer.next_server or "no server"
+            yield Check(
+                *(f"dhcp {interface.name}", Status.WARN, f"{offer.server} names {named} as next-server"),
+                f"a signed GRUB asks that one for its configuration: set next-server to {own[0]} there",
+            )
+
+
+def check_signatures(store: Store) -> Iterator[Check]:
+    """Kernels of built images that a signed GRUB would refuse."""
+    for image in Catalogue(store).list():
+        if not store.has(image.kernel.digest):
+            continue
+        with store.open_blob(image.kernel.digest) as file:
+            signed = uki.is_signed(file)
+        if not signed:
+            yield Check(
+                *("secure boot", Status.WARN, f"the kernel of {image.short} is not signed"),
+                "with Secure Boot on it boots only as a UKI signed by a key of yours: docs/secure-boot.md",
+            )
 
 
 class _Timex(ctypes.Structure):

@@ -30,6 +30,7 @@ class Offer:
     hands_out: str
     boot: str
     pxe: bool  # it calls itself a PXE server (option 60)
+    next_server: str = ""  # the header's siaddr: where a GRUB looks for its configuration
 
     @property
     def says(self) -> str:
@@ -61,6 +62,7 @@ def offer_of(packet: dhcp.Packet) -> Offer:
         server=socket.inet_ntoa(server) if len(server) == 4 else packet.siaddr,
         hands_out="" if packet.yiaddr == "0.0.0.0" else packet.yiaddr,
         boot=name.decode("ascii", "replace"),
+        next_server="" if packet.siaddr == "0.0.0.0" else packet.siaddr,
         pxe=(packet.option(dhcp.OPT_VENDOR_CLASS) or b"").startswith((b"PXEClient", b"HTTPClient")),
     )
 

@@ -71,10 +71,14 @@ def stop(process: subprocess.Popen[Any], patience: float = 5.0) -> None:
 
 
 class Lab:
-    """One private network. `folder` keeps the logs of what runs in it, and stays."""
+    """One private network. `folder` keeps the logs of what runs in it, and stays.
 
-    def __init__(self, folder: Path) -> None:
+    `next_server` is what the site's DHCP server says of it; "" as dnsmasq does by itself: its own address.
+    """
+
+    def __init__(self, folder: Path, next_server: str = "") -> None:
         self.folder = folder
+        self.next_server = next_server
         self.prefix = f"pxe-{secrets.token_hex(3)}"
         self.processes: list[subprocess.Popen[Any]] = []
 
@@ -129,6 +133,7 @@ class Lab:
                 *(f"--pid-file={self.folder}/lan.pid", f"--dhcp-leasefile={self.folder}/lan.leases"),
                 *(f"--dhcp-range={POOL[0]},{POOL[1]},255.255.255.0,1h", f"--dhcp-option=3,{LAN_ADDRESS}"),
                 *(f"--dhcp-range={NETWORK6}100,{NETWORK6}1ff,64,1h", "--enable-ra"),
+                *([f"--dhcp-boot=,,{self.next_server}"] if self.next_server else []),
             ],
         )
         wait_until(lambda: "DHCP, IP range" in self.log("lan"), 10, "the start of the foreign DHCP server")

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pxeserver.boot import script
+from pxeserver.boot import grub, script
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.config import Config
 from pxeserver.errors import PxeServerError
@@ -20,6 +20,7 @@ from pxeserver.local.interfaces import neighbour, read_interfaces, serving, watc
 from pxeserver.model import Event
 from pxeserver.serve import dns, listening, udp
 from pxeserver.serve.dhcp import Channel, DhcpServer, open_channels
+from pxeserver.serve.handout import grub_config
 from pxeserver.serve.http import Front
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
 from pxeserver.serve.names import NameTable
@@ -237,7 +238,11 @@ class BootServer:
                 log.warning("no %s: %s", path, error)
                 return None
         blob = self._blob(path)
-        return blob[0] if blob is not None else find_loader(self.site.config.data / "loaders", path)
+        found = blob[0] if blob is not None else find_loader(self.site.config.data / "loaders", path)
+        if found is not None or ":" in arrived.own:
+            return found
+        own = self.site.own(arrived.ifindex, arrived.own)
+        return grub_config(self.site, self.recorder, path, arrived.peer[0], own, self._clock())
 
     def _blob(self, path: str) -> tuple[Path, File] | None:
         """b/HEX/NAME, as by HTTP."""
@@ -250,7 +255,8 @@ class BootServer:
         """TFTP shows only an address: the MAC follows from DHCP, or from the neighbour table."""
         peer = outcome.peer[0]
         mac = self.recorder.mac_of(peer) or neighbour(peer)
-        if mac is None or self.recorder.recent(mac) is None or is_autoexec(outcome.name):
+        generated = is_autoexec(outcome.name) or grub.asked(outcome.name) is not None
+        if mac is None or self.recorder.recent(mac) is None or generated:
             log.info("%s to %s: %s %s", outcome.name, peer, outcome.result, outcome.text)
             return
         moved = Delivery(outcome.name, peer, outcome.bytes, outcome.size, outcome.seconds, outcome.text)

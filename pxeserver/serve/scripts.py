@@ -7,10 +7,9 @@ the configuration or a template changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pxeserver.boot import facts, script
-from pxeserver.boot import profile as profiles
 from pxeserver.boot import token as tokens
 from pxeserver.boot.admission import Wait
 from pxeserver.boot.answer import SCRIPT
@@ -19,6 +18,7 @@ from pxeserver.boot.token import Token
 from pxeserver.errors import PxeServerError
 from pxeserver.model import Machine
 from pxeserver.serve.gate import Gate
+from pxeserver.serve.handout import current, handout
 from pxeserver.serve.http import Request, Response
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.site import Site
@@ -57,8 +57,7 @@ class Scripts:
         if told is None or not told.macs:
             return self._entry(request.own, "", None).response
         mac = next((mac for mac in told.macs if self._recorder.recent(mac) is not None), told.macs[0])
-        recent = self._recorder.enter(mac, self._clock())
-        token = tokens.open(self._recorder.key, recent.token) or Token(recent.boot, mac)
+        token = current(self._recorder, mac, self._clock())
         return self.of_boot(request, tokens.seal(self._recorder.key, token), token)
 
     def of_boot(self, request: Request, sealed: str, token: Token) -> Response:
@@ -102,15 +101,12 @@ class Scripts:
 
     def _own(self, own: str, token: Token, told: facts.Facts, began: bool) -> Answer:
         site = self._site
-        machine = site.machine(token.mac, *told.macs)
-        profile = profiles.profile(machine, token.mac, site.view, site.config, token if began else None)
-        image = profile.image.digest if profile.image is not None else ""
-        revision = profile.assignment.revision if profile.assignment is not None else 0
-        token = replace(token, image=tokens.image_prefix(image), revision=revision)
+        given = handout(site, token, began, *told.macs)
+        machine, profile, token = given.machine, given.profile, given.token
         sealed = tokens.seal(self._recorder.key, token)
         poll = site.config.boot.poll_seconds
         context = script.ScriptContext(site.base_url(own), sealed, token.mac, told.platform, poll, told.data)
-        data = {**told.data, "image": image, "revision": str(revision) if image else ""}
+        data = {**told.data, **given.bound}
         try:
             text = script.render(profile, machine, context, site.templates)
         except PxeServerError as error:

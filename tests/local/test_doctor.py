@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import tftpy
+from fleetlab import build
 
 from pxeserver.config import Boot, Config, Dhcp, Server, Tftp
+from pxeserver.images.store import Store
 from pxeserver.local import doctor
 from pxeserver.local.doctor import Status
 from pxeserver.local.doctor_dhcp import Offer, discover, offer_of
@@ -152,4 +154,24 @@ def test_the_question_is_what_a_uefi_machine_asks() -> None:
 def test_the_facts_of_an_offer() -> None:
     options = ((dhcp.OPT_MESSAGE_TYPE, b"\2"), (dhcp.OPT_SERVER_ID, bytes((10, 0, 0, 9))), (60, b"PXEClient"))
     packet = dhcp.Packet(dhcp.BOOTREPLY, b"abcd", bytes(6), options, siaddr="10.0.0.7", file=b"pxelinux.0")
-    assert offer_of(packet) == Offer("10.0.0.9", "", "pxelinux.0", True)
+    assert offer_of(packet) == Offer("10.0.0.9", "", "pxelinux.0", True, "10.0.0.7")
+
+
+def test_a_signed_grub_needs_the_site_s_next_server() -> None:
+    ours = Offer("10.0.0.2", "", "shimx64.efi", True, "10.0.0.2")
+
+    def told(next_server: str) -> list[doctor.Check]:
+        return list(doctor.check_next_server(ETH0, [Offer("10.0.0.1", "10.0.0.50", "", False, next_server), ours]))
+
+    assert told("10.0.0.2") == []
+    for other, named in (("", "no server"), ("10.0.0.1", "10.0.0.1")):
+        (found,) = told(other)
+        assert (found.status, found.text) == (Status.WARN, f"10.0.0.1 names {named} as next-server")
+        assert "set next-server to 10.0.0.2" in found.fix
+
+
+def test_a_kernel_without_a_signature_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    build(tmp_path, "web")
+    (found,) = doctor.check_signatures(store)
+    assert (found.status, found.text.startswith("the kernel of web@")) == (Status.WARN, True)

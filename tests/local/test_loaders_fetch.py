@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pxeserver.images import uki
 from pxeserver.local import loaders_fetch
 from pxeserver.local.bases import sources
 from pxeserver.local.loaders import STANDARD, LoaderSet
@@ -62,11 +63,11 @@ def test_another_suite_comes_from_the_same_mirror_and_nowhere_else(
 def test_an_installed_package_is_copied_and_what_is_there_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = tmp_path / "ipxe"
-    installed.mkdir()
+    installed = tmp_path / "usr/lib/ipxe"
+    installed.mkdir(parents=True)
     for name in STANDARD:
         (installed / name).write_bytes(NBP + name.encode())
-    monkeypatch.setattr(loaders_fetch, "INSTALLED", installed)
+    monkeypatch.setattr(loaders_fetch, "_ROOT", tmp_path)
     monkeypatch.setattr(loaders_fetch, "run", lambda argv: "1.2-3")
     mine = LoaderSet(tmp_path / "data/loaders").add(NBP, "ipxe.efi", origin="mine")
     brought = loaders_fetch.ensure(tmp_path / "data")
@@ -81,7 +82,7 @@ def test_an_installed_package_is_copied_and_what_is_there_stays(
 @pytest.mark.server
 def test_without_the_installed_package_it_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the distribution's mirror; nothing is installed."""
-    monkeypatch.setattr(loaders_fetch, "INSTALLED", tmp_path / "nowhere")
+    monkeypatch.setattr(loaders_fetch, "_ROOT", tmp_path / "nowhere")
     brought = loaders_fetch.fetch(tmp_path)
     assert [(x.name, x.kind, x.state) for x in brought] == [
         ("undionly.kpxe", "bios", "whole"),
@@ -90,3 +91,18 @@ def test_without_the_installed_package_it_is_downloaded(tmp_path: Path, monkeypa
         ("ipxe.efi", "efi", "whole"),
     ]
     assert all(x.version and x.origin.startswith("package ipxe of ") for x in brought)
+
+
+@pytest.mark.server
+def test_the_signed_loaders_are_two_programs_that_carry_signatures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders_fetch, "_ROOT", tmp_path / "nowhere")
+    brought = loaders_fetch.fetch_signed(tmp_path)
+    assert [(x.name, x.kind, x.arch) for x in brought] == [
+        ("shimx64.efi", "efi", "amd64"),
+        ("grubx64.efi", "efi", "amd64"),
+    ]
+    for loader in brought:
+        with (tmp_path / "loaders" / loader.name).open("rb") as file:
+            assert uki.is_signed(file)

@@ -220,6 +220,30 @@ def test_a_uki_by_tftp_is_kernel_and_initrd(site: Site) -> None:
     assert isinstance(machine.tftp("b/" + "0" * 64 + "/uki.efi"), tftp.Error)
 
 
+def test_a_signed_grub_gets_a_configuration_of_its_own_kernel_and_initrd_by_tftp(site: Site) -> None:
+    (site.data / "loaders/shimx64.efi").write_bytes(LOADER)
+    build(site.data, "web")
+    site.assign("web")
+    site.fleet.pin(MAC, style=None, loader="shimx64.efi")
+    site.seen()
+    machine = site.machine()
+    assert file_of(machine.offer("ovmf-pxe.discover")) == "shimx64.efi"
+    machine.request_address()
+    assert machine.tftp("shimx64.efi") == LOADER
+    assert isinstance(machine.tftp("grub/grub.cfg-0A4D"), tftp.Error)
+    config = machine.tftp("/grub/grub.cfg-01-" + MAC.replace(":", "-"))
+    assert isinstance(config, bytes) and config == machine.tftp("grub/grub.cfg")  # by its address
+    kernel, initrd = (f"b/{blob}" for blob in re.findall(rf"\(tftp,{SERVER}\)/b/(\S+)", config.decode())[:2])
+    assert machine.tftp(kernel) == b"kernel web" and machine.tftp(initrd) == b"initrd web 1"
+    boot = site.boot(lambda boot: boot.stage is Stage.INITRD)
+    assert (boot.spec, boot.loader) == ("web", "shimx64.efi")
+    assert set(boot.stages) == {Stage.OFFER, Stage.LOADER, Stage.SCRIPT, Stage.KERNEL, Stage.INITRD}
+    url = re.search(r"pxeserver.url=([^']+)", config.decode())
+    assert url is not None
+    assert machine.http("POST", url[1] + "/event", data={"stage": "up"}).status_code == 204
+    assert site.boot(lambda boot: boot.stage is Stage.UP).id == boot.id
+
+
 def test_a_system_that_nobody_knows_is_not_told_anything(site: Site) -> None:
     question = dhcp.Packet(
         dhcp.BOOTREQUEST, b"\1\2\3\4", bytes.fromhex("525400000099"), ((53, b"\1"), (60, b"pxeserver"))
