@@ -70,13 +70,17 @@ def _go_int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
     sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
     try:
         if digits[:2].lower() in ("0x", "0o", "0b"):
-            return sign * int(digits, 0)
-        octal = len(digits) > 1 and digits[0] == "0" and set(digits) <= set("01234567")
-        return sign * int(digits, 8 if octal else 10)
+            value = int(digits, 0)
+        else:
+            octal = len(digits) > 1 and digits[0] == "0" and set(digits) <= set("01234567")
+            value = int(digits, 8 if octal else 10)
     except ValueError:
         if _INT.match(node.value) and len(text) < 20:
             return str(node.value)  # "0x_" looks like a number and is none
         raise
+    if value >= 1 << 1024:
+        raise ValueError("the number is far too large")
+    return sign * value
 
 
 def _binary(loader: _Loader, node: yaml.ScalarNode) -> str:

@@ -45,7 +45,12 @@ def text(name: str, data: bytes, mode: int = 0o644, *, uid: int = 0, gid: int = 
 
 
 def from_disk(name: str, path: Path, mode: int, *, uid: int = 0, gid: int = 0) -> Entry:
-    """A file whose content is read from disk when it is written; its size is taken now."""
+    """A file whose content is read from disk when it is written; its size is taken now.
+
+    What says that it has nothing in it is read at once: files below /proc say so.
+    """
+    if path.stat().st_size == 0:
+        return text(name, path.read_bytes(), mode, uid=uid, gid=gid)
     return Entry(name, FILE, mode, uid, gid, size=path.stat().st_size, open=lambda: path.open("rb"))
 
 

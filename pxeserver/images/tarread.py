@@ -79,6 +79,8 @@ def _entry(block: bytes, kind: bytes, size: int, records: dict[str, str], stream
         what = FOLDER  # V7 archives know folders by the slash only
     if "size" in records:
         size = _decimal(records["size"])
+    if size < 0 or "\0" in records.get("path", "") + records.get("linkpath", ""):
+        raise _bad("a header makes no sense")
     if what != FILE:
         size = 0  # links of some writers carry their target's size, but no content
     member = _Member(stream, size)
@@ -135,8 +137,8 @@ def _records(data: bytes) -> dict[str, str]:
 
 
 def _meta(stream: Readable, size: int) -> bytes:
-    if size > _META_LIMIT:
-        raise _bad(f"a header of {size} bytes is too long")
+    if not 0 <= size <= _META_LIMIT:
+        raise _bad(f"a header of {size} bytes makes no sense")
     return _exactly(stream, size + -size % 512)[:size]
 
 

@@ -151,6 +151,7 @@ def _check(part: _Loaded1) -> None:
         return part.doc.where((first, *path[1:]))
 
     spec = part.spec
+    _names(spec, place)
     _unique(spec, "services", place)
     for i, volume in enumerate(spec.volumes):
         if not _VOLUME_NAME.fullmatch(volume.name):
@@ -169,6 +170,21 @@ def _check(part: _Loaded1) -> None:
     for i, volume in enumerate(spec.volumes):
         if volume.image:
             reference.parse(volume.image, place("volumes", i, "image"))
+
+
+def _names(spec: Spec, place: Place) -> None:
+    """What becomes a path or the command line is text without NUL; anything else may hold any bytes."""
+    kernel = {name: getattr(spec.kernel, name) or "" for name in ("cmdline", "binary", "tar", "ucode")}
+    found: list[tuple[str, tuple[str | int, ...]]] = [(text, ("kernel", name)) for name, text in kernel.items()]
+    for section in SECTIONS:
+        found += [(c.name, (section, i, "name")) for i, c in enumerate(getattr(spec, section))]
+    for text, path in found:
+        if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+            raise UsageError("spec-value", f'"{path[-1]}" must be text without NUL', where=place(*path))
+    for i, item in enumerate(spec.files):
+        for name in ("path", "symlink"):
+            if "\0" in getattr(item, name):  # tar cannot hold it either
+                raise UsageError("spec-value", f'"{name}" must not hold NUL', where=place("files", i, name))
 
 
 def _unique(spec: Spec, section: str, place: Place) -> None:

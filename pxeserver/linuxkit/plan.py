@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def _container(
     merged = label.merge(resolved, image.labels.get(label.LABEL, ""), strict=ctx.strict, place=ctx.place)
     config = oci.config_json(merged.spec, image, Context(ctx.strict, ctx.ids, merged.place, ctx.notes))
     name = own.name if section == "services" else f"{index:03d}-{own.name}"
-    folder = f"containers/{section}/{name}"
+    folder = posixpath.normpath(f"containers/{section}/{name}")
     readonly = bool(merged.spec.readonly)
     target = f"{folder}/{'rootfs' if readonly else 'lower'}"
     first = ref not in roots

@@ -31,6 +31,8 @@ def _ident(value: Any) -> Any:
     value = _whole(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise PydanticCustomError("ident", "must be a number or the name of a container of this spec")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise PydanticCustomError("ident", "must be below 9223372036854775808")
     return value
 
 

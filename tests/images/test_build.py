@@ -444,3 +444,8 @@ def test_a_file_over_4_gib_is_refused_at_its_place(lab: Lab, tmp_path: Path) -> 
     assert caught.value.slug == "cpio-too-large"
     assert "opt/huge has 4294967296 bytes" in caught.value.message and "files[0]" in str(caught.value.where)
     assert not Catalogue(lab.store).list() and not list(lab.store.tmp.iterdir())
+
+
+def test_a_file_below_proc_has_its_content_though_it_says_to_be_empty(lab: Lab) -> None:
+    spec = SPEC.replace("files: [", "files: [{path: etc/os, source: /proc/sys/kernel/ostype}, ")
+    assert lab.tree(lab.build(spec))["etc/os"].data == b"Linux\n"

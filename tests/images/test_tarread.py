@@ -140,3 +140,20 @@ def test_sparse_files_are_refused_with_what_to_do() -> None:
     with pytest.raises(PxeServerError, match="sparse") as caught:
         read(tar([(info, data)]))
     assert "--sparse" in caught.value.hint
+
+
+@pytest.mark.parametrize("records", [{"size": "-1"}, {"path": "a\0b"}, {"linkpath": "\0"}])
+def test_headers_that_make_no_sense_are_refused(records: dict[str, str]) -> None:
+    info, data = file("s", b"content")
+    info.pax_headers = records
+    with pytest.raises(PxeServerError, match="makes no sense"):
+        read(tar([(info, data)]))
+
+
+def test_a_header_of_a_negative_size_is_refused_before_it_is_read() -> None:
+    block = bytearray(whole()[:512])
+    block[124:136] = b"\xff" * 11 + b"\x00"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    with pytest.raises(PxeServerError, match="makes no sense"):
+        read(bytes(block) + bytes(1 << 20))

@@ -249,3 +249,15 @@ def test_strict_refuses_the_form_of_2017_and_says_so(load: Any, text: str) -> No
     with pytest.raises(UsageError) as caught:
         load(text, strict=True)
     assert "2017" in caught.value.hint
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("", "services"), (".", "services"), ("a//b/", "services/a/b"), ("a/../b", "services/b")]
+)
+def test_a_containers_folder_is_spelled_as_gos_path_join_does(
+    planned: Planned, name: str, folder: str, strict: bool
+) -> None:
+    (entry,) = containers(planned(f'services: [{{name: "{name}", image: x}}]', strict=strict))
+    assert entry.folder == f"containers/{folder}" and entry.extract_to == f"containers/{folder}/lower"
+    assert f'"/containers/{folder}/tmp"'.encode() in entry.runtime_json
