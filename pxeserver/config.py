@@ -62,6 +62,11 @@ class Dhcp(Section):
     unknown: Policy = Field(default=Policy.WAIT, strict=False)
 
 
+class Dhcp6(Section):
+    mode: Literal["proxy", "off"] = "off"  # proxy: answer beside the site's DHCPv6 server
+    port: Port = 547
+
+
 class Tftp(Section):
     port: Port = 69
     blksize_max: int = Field(default=1468, ge=8, le=65464)
@@ -205,6 +210,7 @@ class Database(Section):
 class Config(Section):
     server: Server = Server()
     dhcp: Dhcp = Dhcp()
+    dhcp6: Dhcp6 = Dhcp6()
     tftp: Tftp = Tftp()
     http: Http = Http()
     admin: Admin = Admin()

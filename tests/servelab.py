@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import httpx
 
 from pxeserver.mac import mac_to_bytes
-from pxeserver.wire import dhcp, tftp
+from pxeserver.wire import dhcp, dhcp6, tftp
 
 T = TypeVar("T")
 
@@ -114,6 +114,8 @@ class Wire:
         ):
             for address in addresses:
                 ip("-n", name, "address", "add", address, "dev", eth)
+            # link-local addresses that are good from the first moment
+            ip("netns", "exec", name, "sysctl", "-qw", f"net.ipv6.conf.{eth}.accept_dad=0")
             ip("-n", name, "link", "set", eth, "up")
         for name, address in ((self.server, SERVER6), (self.client, CLIENT6)):
             ip("-n", name, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
@@ -128,6 +130,12 @@ def captured(name: str, mac: str, **changes: Any) -> dhcp.Packet:
     packet = dhcp.parse(bytes.fromhex((CAPTURES / f"{name}.hex").read_text().strip()))
     options = tuple((code, value) for code, value in packet.options if code != dhcp.OPT_CLIENT_ID)
     return replace(packet, chaddr=mac_to_bytes(mac), options=options, xid=os.urandom(4), **changes)
+
+
+def captured6(name: str) -> dhcp6.Packet:
+    """A DHCPv6 message of real firmware, in a new transaction."""
+    packet = dhcp6.parse(bytes.fromhex((CAPTURES / "dhcp6" / f"{name}.hex").read_text().strip()))
+    return replace(packet, xid=os.urandom(3))
 
 
 def system_request(mac: str, address: str) -> dhcp.Packet:
@@ -168,6 +176,28 @@ class Machine:
                         got = dhcp.parse(answer)
                         if got.op == dhcp.BOOTREPLY and got.xid == raw[4:8]:
                             return got, sender
+                except TimeoutError:
+                    return None
+
+        return within(self.wire.client, work)
+
+    def ask6(
+        self, packet: dhcp6.Packet, *, to: str = "ff02::1:2", port: int = 547, own_port: int = 546, wait: float = 3.0
+    ) -> tuple[dhcp6.Packet, tuple[str, int]] | None:
+        """As `ask`, by DHCPv6."""
+
+        def work() -> tuple[dhcp6.Packet, tuple[str, int]] | None:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                sock.bind(("::", own_port))
+                sock.settimeout(wait)
+                sock.sendto(packet.pack(), (to, port, 0, socket.if_nametoindex("eth0")))
+                try:
+                    while True:
+                        answer, sender = sock.recvfrom(2048)
+                        got = dhcp6.parse(answer)
+                        if got.xid == packet.xid:
+                            return got, sender[:2]
                 except TimeoutError:
                     return None
 

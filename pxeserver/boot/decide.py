@@ -9,15 +9,19 @@ from pxeserver.boot import uki
 from pxeserver.boot.profile import LOCAL_BOOT_VAR, NO_OFFER, choose
 from pxeserver.boot.quirks import Quirk, Quirks, quirk_for
 from pxeserver.boot.request import OWN_CLASS, BootRequest, request_of
-from pxeserver.boot.styles import SILENCE, STYLES, styles_for
+from pxeserver.boot.styles import DHCP6, SILENCE, STYLES, styles_for
 from pxeserver.config import Config
 from pxeserver.model import STYLE_FACT, UKI, Digest, FleetView, Machine, Pin, Reason, Recent
-from pxeserver.wire import dhcp, pxe
+from pxeserver.wire import dhcp, dhcp6, pxe
 
-__all__ = ["STYLES", "BootRequest", "Decision", "decide", "request_of"]
+__all__ = ["SEEN", "STYLES", "BootRequest", "Decision", "decide", "request_of"]
 
 LOADER_FRESH = 180.0  # seconds; iPXE may wait this long for a link that spanning tree blocks before it asks again
 LOOP_CYCLES = 2  # loaders fetched in a row, with no script asked for, that make a loop
+
+SEEN = frozenset(
+    {"policy-ignore", "policy-local", "no-loader", "no-uki"}
+)  # ignored, but this machine wanted something of us
 
 _NO_PIN = Pin()
 
@@ -49,7 +53,7 @@ def decide(
 ) -> Decision:
     """The answer to one request, or why there is none. `recent` is what this MAC did before this packet."""
     reasons = [
-        Reason("request", f"{_message(request)} on port {request.port}, {request.vendor.decode()}"),
+        Reason("request", f"{request.said} on port {request.port}, {request.vendor.decode()}"),
         Reason("firmware", f"{request.firmware}: {request.arch.code} from {request.arch_from}"),
     ]
 
@@ -106,22 +110,30 @@ def decide(
     )
 
 
-def _message(request: BootRequest) -> str:
-    return dhcp.MESSAGE_NAMES.get(request.message, f"message type {request.message}")
-
-
 def _not_ours(request: BootRequest, config: Config) -> tuple[str, str] | None:
     """Slug and text if no proxyDHCP server answers such a packet."""
+    if request.version == 6:
+        return _not_ours6(request, config)
     if config.dhcp.mode == "off":
         return "dhcp-off", "dhcp.mode is off"
     if request.port == config.dhcp.port:
-        if request.message == dhcp.DISCOVER:
+        if request.opening:
             return None
         to = f", here {request.server_id}" if request.server_id else ""
         return "not-ours", f"on this port only DISCOVER is for us; a REQUEST is for the address server{to}"
     if request.message == dhcp.REQUEST or (request.message == dhcp.INFORM and request.boot_item is not None):
         return None
     return "not-ours", "on this port only REQUEST is for us, or an INFORM with a boot item"
+
+
+def _not_ours6(request: BootRequest, config: Config) -> tuple[str, str] | None:
+    if config.dhcp6.mode == "off":
+        return "dhcp-off", "dhcp6.mode is off"
+    if request.message == dhcp6.REQUEST and (request.names_us or not request.server_id):
+        return None
+    if request.opening and request.port == config.dhcp6.port:
+        return None
+    return "not-ours", "only SOLICIT, INFORMATION-REQUEST and a REQUEST to us are for a server without addresses"
 
 
 def _wants_loader(request: BootRequest, pin: Pin, recent: Recent | None, now: float) -> tuple[bool, str]:
@@ -177,6 +189,8 @@ def _style(
     """Style and why: pinned > the last one, or the next one after SILENCE unanswered offers > the one that an earlier
     boot took > by quirk > the first."""
     order = styles_for(family, http=request.http, uboot=request.arch.uboot)
+    if request.version == 6:
+        return DHCP6, "DHCPv6 has no other"
     if request.http:
         return order[0], "HTTP boot has no other"
     if pin.style in STYLES:
@@ -188,7 +202,7 @@ def _style(
         if learnt in order:
             return learnt, "its firmware took it in an earlier boot"
         return order[0], f"the first for {family}"
-    if request.message == dhcp.DISCOVER and recent.discovers and recent.discovers % SILENCE == 0:
+    if request.opening and recent.discovers and recent.discovers % SILENCE == 0:
         following = order[(order.index(recent.style) + 1) % len(order)]
         return following, f"{recent.discovers} offers brought no sign of life, {recent.style} was last"
     return recent.style, "as last time"

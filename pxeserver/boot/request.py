@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 from pxeserver.mac import Mac
-from pxeserver.wire import dhcp, pxe
+from pxeserver.wire import dhcp, dhcp6, pxe
 
 OWN_CLASS = "pxeserver"  # of an iPXE that was built for us: `set user-class pxeserver` in its embedded script
 IPXE_CLASSES = frozenset({"iPXE", "gPXE", OWN_CLASS})
@@ -17,8 +18,8 @@ class BootRequest:
     """What deciding needs of a packet. `vendor` is the word to echo in option 60."""
 
     mac: Mac
-    port: int  # 67 or 4011: the local port that it came to
-    message: int  # dhcp.DISCOVER, ...
+    port: int  # 67, 547 or 4011: the local port that it came to
+    message: int  # dhcp.DISCOVER, dhcp6.SOLICIT, ...
     arch: pxe.Arch
     arch_from: str  # "option 93", "option 60", "nothing: taken as BIOS"
     bare: bool = False  # option 60 is the bare word: how an iPXE asks that another iPXE loaded on BIOS
@@ -27,9 +28,11 @@ class BootRequest:
     features: frozenset[str] = frozenset()  # of iPXE: http, efi, bzimage, ...
     uuid: str = ""
     undi: str = ""
-    server_id: str = ""  # option 54: whom a REQUEST is for
+    server_id: str = ""  # whom a REQUEST is for: option 54, an address; by DHCPv6 option 2, hex
     giaddr: str = "0.0.0.0"
     boot_item: bytes | None = None  # 43.71: chosen from a menu
+    version: Literal[4, 6] = 4  # of IP, and so of DHCP
+    names_us: bool = False  # DHCPv6: server_id is ours
 
     @property
     def ipxe(self) -> bool:
@@ -39,6 +42,20 @@ class BootRequest:
     def http(self) -> bool:
         """True for UEFI HTTP boot: the answer must say HTTPClient and give a URL."""
         return self.vendor == pxe.HTTP_CLIENT
+
+    @property
+    def opening(self) -> bool:
+        """True for what a machine says first."""
+        if self.version == 6:
+            return self.message in (dhcp6.SOLICIT, dhcp6.INFORMATION_REQUEST)
+        return self.message == dhcp.DISCOVER
+
+    @property
+    def said(self) -> str:
+        """'DISCOVER', 'DHCPv6 SOLICIT', for people."""
+        if self.version == 6:
+            return f"DHCPv6 {dhcp6.MESSAGE_NAMES.get(self.message, f'message type {self.message}')}"
+        return dhcp.MESSAGE_NAMES.get(self.message, f"message type {self.message}")
 
     @property
     def firmware(self) -> str:

@@ -18,6 +18,8 @@ class Style:
     menu: bool = False  # option 43 with the Raspberry Pi's menu
 
 
+DHCP6 = "dhcp6"
+
 _ALL = (
     Style("pxe10", "file in the offer, option 43 says to take it at once (PXE 1.0)", direct=True),
     Style("binl", "file in the offer, no option 43; the file again on port 4011"),
@@ -26,8 +28,11 @@ _ALL = (
     Style("header", "file and siaddr in the header only (U-Boot)"),
     Style("rpi", "option 43 with the menu that the Raspberry Pi's ROM looks for", menu=True),
     Style("http", "a URL, and HTTPClient in option 60 (UEFI HTTP boot)"),
+    Style(DHCP6, "a URL in option 59, the class in option 16 (DHCPv6)"),
 )
 STYLES: Mapping[str, Style] = {style.name: style for style in _ALL}
+
+ALONE = frozenset({"http", DHCP6})  # there is no other to try: nothing is learnt from their success
 
 SILENCE = 3  # answered DISCOVERs without a sign of life, after which the next style is tried
 

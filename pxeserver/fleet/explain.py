@@ -8,18 +8,20 @@ from functools import cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pxeserver.boot import answer, token
+from pxeserver.boot import answer, answer6, token
 from pxeserver.boot.decide import Decision, decide
 from pxeserver.boot.quirks import Quirks, load_quirks
 from pxeserver.boot.request import BootRequest, request_of
+from pxeserver.boot.request6 import mac_of6, request_of6
+from pxeserver.boot.styles import DHCP6
 from pxeserver.errors import NotFound, Refused, UsageError
 from pxeserver.fleet import profiles
-from pxeserver.fleet.optiontext import option_infos
+from pxeserver.fleet.optiontext import option_infos, option_infos6
 from pxeserver.fleet.values import EventRecord, ExplainOrder, Explanation, Rendering, TextPart
 from pxeserver.mac import Mac, looks_like_mac, mac_to_bytes, parse_mac
 from pxeserver.model import Machine, Reason, Recent, Stage
 from pxeserver.serial import rfc3339
-from pxeserver.wire import dhcp, pxe
+from pxeserver.wire import dhcp, dhcp6, pxe
 from pxeserver.wire.reader import WireError
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _IPXE_FEATURES = ("pxe", "http", "https", "tftp", "bzimage", "menu")
 class _Question:
     """A packet to decide on, and what was known when it came."""
 
-    packet: dhcp.Packet
+    packet: dhcp.Packet | dhcp6.Packet
     source: str
     port: int
     now: float
@@ -45,13 +47,21 @@ class _Question:
     boot: str = NO_BOOT
     peer: str = ""
     recent: Recent | None = None
+    mac: Mac = ""  # of the card that sent it, where the packet does not say
+
+    @property
+    def request(self) -> BootRequest | None:
+        if isinstance(self.packet, dhcp.Packet):
+            return request_of(self.packet, self.port)
+        mac = self.mac or mac_of6(self.packet, self.peer)
+        return request_of6(self.packet, self.port, mac, self.own_ip) if mac else None
 
 
 def explain(fleet: Fleet, target: str, order: ExplainOrder) -> Explanation:
     """The whole decision. UsageError "packet-bad" if the packet is none, "arch-unknown", "firmware-unknown"."""
     machine, mac = _who(fleet, target)
     asked = _question(fleet, machine, mac, order)
-    request = request_of(asked.packet, asked.port)
+    request = asked.request
     view = fleet.view()
     if request is None:
         why = (Reason("request", "not a network-booting client: such packets are never answered"),)
@@ -97,16 +107,23 @@ def _with_answer(
     if decision.action != "answer":
         return base
     url = answer.boot_url(asked.own_ip, http_port, sealed)
-    sender = asked.peer if asked.peer not in ("", answer.EVERYONE) else answer.NOWHERE
-    arrival = answer.Arrival(asked.own_ip, 0, asked.port, sender, asked.port if sender != answer.NOWHERE else 68)
-    reply = answer.answer(asked.packet, request, decision, arrival, url)
-
+    if isinstance(asked.packet, dhcp6.Packet):
+        arrival = answer.Arrival(asked.own_ip, 0, asked.port, asked.peer or "::", asked.port)
+        reply = answer6.answer6(asked.packet, request, decision, arrival, url)
+        boot_file = answer6.boot_file6(request, decision, asked.own_ip, url)
+        options = option_infos6(dhcp6.parse(reply.payload).options)
+    else:
+        sender = asked.peer if asked.peer not in ("", answer.EVERYONE) else answer.NOWHERE
+        arrival = answer.Arrival(asked.own_ip, 0, asked.port, sender, asked.port if sender != answer.NOWHERE else 68)
+        reply = answer.answer(asked.packet, request, decision, arrival, url)
+        boot_file = answer.boot_file(request, decision, url)
+        options = option_infos(dhcp.parse(reply.payload).options)
     return replace(
         base,
         payload=reply.payload.hex(),
-        to=f"{reply.address}:{reply.port}",
-        boot_file=answer.boot_file(request, decision, url),
-        options=option_infos(dhcp.parse(reply.payload).options),
+        to=f"{answer.url_host(reply.address)}:{reply.port}",
+        boot_file=boot_file,
+        options=options,
     )
 
 
@@ -124,18 +141,24 @@ def _who(fleet: Fleet, target: str) -> tuple[Machine | None, Mac]:
 def _question(fleet: Fleet, machine: Machine | None, mac: Mac, order: ExplainOrder) -> _Question:
     own_ip, now = profiles.own_ip(fleet.config), fleet.clock()
     if order.packet:
-        return _Question(_parsed(order.packet), "the given packet", fleet.config.dhcp.port, now, own_ip)
+        packet = _parsed(order.packet)
+        if isinstance(packet, dhcp6.Packet):
+            own6, port = profiles.own_ip6(fleet.config), fleet.config.dhcp6.port
+            return _Question(packet, "the given packet", port, now, own6, mac=mac)
+        return _Question(packet, "the given packet", fleet.config.dhcp.port, now, own_ip)
     if machine is not None and order == ExplainOrder():
         found = _recorded(fleet, machine, own_ip)
         if found is not None:
             return found
-    packet, what = made_up(machine, mac, order)
-    return _Question(packet, f"made up: {what}", fleet.config.dhcp.port, now, own_ip)
+    made, what = made_up(machine, mac, order)
+    return _Question(made, f"made up: {what}", fleet.config.dhcp.port, now, own_ip)
 
 
-def _parsed(text: str) -> dhcp.Packet:
+def _parsed(text: str) -> dhcp.Packet | dhcp6.Packet:
+    """Whatever begins as a DHCPv4 packet does is none of DHCPv6: no message type of it has that cookie behind it."""
     try:
-        return dhcp.parse(bytes.fromhex(text))
+        raw = bytes.fromhex(text)
+        return dhcp.parse(raw) if raw[236:240] == dhcp.MAGIC or len(raw) < 4 else dhcp6.parse(raw)
     except (ValueError, WireError) as error:
         raise UsageError("packet-bad", f"not a DHCP packet in hex: {error}") from None
 
@@ -154,8 +177,9 @@ def _recorded(fleet: Fleet, machine: Machine, own_ip: str) -> _Question | None:
         now=last.at,
         own_ip=last.data.get("own_ip", "") or own_ip,
         boot=last.boot or NO_BOOT,
-        peer=last.peer.partition(":")[0],
+        peer=last.peer if last.peer.count(":") > 1 else last.peer.partition(":")[0],
         recent=recent_of((e for e in events if e.mac == last.mac and e.id < last.id), last.boot, last.at),
+        mac=last.mac,
     )
 
 
@@ -178,6 +202,8 @@ def _begun(before: Recent | None, boot: str, at: float) -> Recent:
 
 def _step(now: Recent, event: EventRecord) -> Recent:
     now = replace(now, last=event.at, stage=event.stage or now.stage)
+    if event.stage is Stage.OFFER and event.data.get("style") == DHCP6:
+        return now
     if event.stage is Stage.OFFER:
         discovers = 0 if event.data.get("port") == str(_BINL_PORT) else now.discovers + 1
         return replace(now, style=event.data.get("style", now.style), discovers=discovers)

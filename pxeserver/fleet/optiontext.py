@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from pxeserver.fleet.values import OptionInfo
-from pxeserver.wire import dhcp, pxe
+from pxeserver.wire import dhcp, dhcp6, pxe
 
 _NAMES = {
     dhcp.OPT_VENDOR_SPECIFIC: "vendor options",
@@ -24,6 +24,12 @@ _NAMES = {
     dhcp.OPT_UUID: "UUID",
     dhcp.OPT_IPXE: "iPXE",
 }
+_NAMES6 = {
+    dhcp6.OPT_CLIENT_ID: "client id",
+    dhcp6.OPT_SERVER_ID: "server",
+    dhcp6.OPT_BOOTFILE_URL: "boot file URL",
+    dhcp6.OPT_VENDOR_CLASS: "vendor class",
+}
 _TEXTS = frozenset({dhcp.OPT_VENDOR_CLASS, dhcp.OPT_TFTP_SERVER, dhcp.OPT_BOOTFILE, dhcp.OPT_USER_CLASS})
 
 
@@ -32,9 +38,27 @@ def option_infos(options: Iterable[tuple[int, bytes]]) -> tuple[OptionInfo, ...]
     return tuple(OptionInfo(code, _NAMES.get(code, f"option {code}"), text(code, value)) for code, value in options)
 
 
+def option_infos6(options: Iterable[tuple[int, bytes]]) -> tuple[OptionInfo, ...]:
+    """The same for DHCPv6."""
+    return tuple(OptionInfo(code, _NAMES6.get(code, f"option {code}"), _text6(code, value)) for code, value in options)
+
+
+def _text6(code: int, value: bytes) -> str:
+    if code == dhcp6.OPT_BOOTFILE_URL:
+        return _printable(value)
+    if code == dhcp6.OPT_VENDOR_CLASS:
+        enterprise, names = dhcp6.vendor_class(value)
+        return f"{enterprise}: {', '.join(map(_printable, names))}"
+    return value.hex(" ")
+
+
+def _printable(value: bytes) -> str:
+    return "".join(c if c.isprintable() else "." for c in value.decode("latin-1"))
+
+
 def text(code: int, value: bytes) -> str:
     if code in _TEXTS:
-        return "".join(c if c.isprintable() else "." for c in value.decode("latin-1"))
+        return _printable(value)
     if code == dhcp.OPT_MESSAGE_TYPE and len(value) == 1:
         return dhcp.MESSAGE_NAMES.get(value[0], str(value[0]))
     if code == dhcp.OPT_SERVER_ID and len(value) == 4:

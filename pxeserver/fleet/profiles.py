@@ -15,8 +15,8 @@ from pxeserver.fleet.values import ProfileInfo, TextPart
 from pxeserver.mac import Mac
 from pxeserver.model import FleetView, Machine
 
-# Stand for what is known only when the machine asks; RFC 5737 keeps the address free for that.
-EXAMPLE_IP = "192.0.2.1"
+# Stand for what is known only when the machine asks; RFC 5737 and 3849 keep the addresses free for that.
+EXAMPLE_IP, EXAMPLE_IP6 = "192.0.2.1", "2001:db8::1"
 EXAMPLE_TOKEN = "TOKEN"
 
 _WORDS = {
@@ -29,6 +29,11 @@ _WORDS = {
 def own_ip(config: Config) -> str:
     """The address given to machines if the configuration fixes it, else one that stands for it."""
     return EXAMPLE_IP if config.server.advertise == "auto" else config.server.advertise
+
+
+def own_ip6(config: Config) -> str:
+    """The same for a machine that comes by IPv6."""
+    return EXAMPLE_IP6 if config.server.advertise6 == "auto" else config.server.advertise6
 
 
 def context(mac: Mac, machine: Machine | None, config: Config, token: str, ip: str) -> script.ScriptContext:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
+from pxeserver.boot.styles import ALONE
 from pxeserver.fleet import rows
 from pxeserver.fleet.settle import settled
 from pxeserver.fleet.tables import BootRow, EventRow, MachineRecord, MacRecord
@@ -117,7 +118,7 @@ class _Batch:
     def _learn_style(self, host: _Host, boot: Mapping[str, Any], event: Event) -> None:
         """The offer before the first loader, or before the script of an iPXE in ROM, is one that the firmware takes."""
         first = event.stage is Stage.LOADER or (event.stage is Stage.SCRIPT and Stage.LOADER not in boot["stages"])
-        if first and boot["style"] and boot["style"] != host.facts.get(STYLE_FACT):
+        if first and boot["style"] not in ("", *ALONE, host.facts.get(STYLE_FACT)):
             host.facts = {**host.facts, STYLE_FACT: boot["style"]}
             self.moved = True
 

@@ -31,6 +31,8 @@ RECORDS = Path("/run/pxeserver/labs")
 ROLES = ("sw", "lan", "srv")
 LAN_ADDRESS, SERVER_ADDRESS, NETWORK6 = "10.77.0.1", "10.77.0.2", "fd77::"
 POOL = ("10.77.0.100", "10.77.0.199")
+DHCP4 = (f"--dhcp-range={POOL[0]},{POOL[1]},255.255.255.0,1h", f"--dhcp-option=3,{LAN_ADDRESS}")
+DHCP6 = (f"--dhcp-range={NETWORK6}100,{NETWORK6}1ff,64,1h", "--enable-ra")
 TOOLS = {"ip": "iproute2", "dnsmasq": "dnsmasq-base", "setpriv": "util-linux"}
 _FETCH = """
 import sys, urllib.request
@@ -75,6 +77,8 @@ class Lab:
 
     `next_server` is what the site's DHCP server says of it; "" as dnsmasq does by itself: its own address.
     """
+
+    dhcp: tuple[str, ...] = (*DHCP4, *DHCP6)  # what the site's DHCP server, dnsmasq, is told besides
 
     def __init__(self, folder: Path, next_server: str = "") -> None:
         self.folder = folder
@@ -131,12 +135,11 @@ class Lab:
                 *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root"),
                 *("--log-dhcp", "--log-facility=-", "--no-ping", "--dhcp-authoritative"),
                 *(f"--pid-file={self.folder}/lan.pid", f"--dhcp-leasefile={self.folder}/lan.leases"),
-                *(f"--dhcp-range={POOL[0]},{POOL[1]},255.255.255.0,1h", f"--dhcp-option=3,{LAN_ADDRESS}"),
-                *(f"--dhcp-range={NETWORK6}100,{NETWORK6}1ff,64,1h", "--enable-ra"),
+                *self.dhcp,
                 *([f"--dhcp-boot=,,{self.next_server}"] if self.next_server else []),
             ],
         )
-        wait_until(lambda: "DHCP, IP range" in self.log("lan"), 10, "the start of the foreign DHCP server")
+        wait_until(lambda: ", IP range" in self.log("lan"), 10, "the start of the foreign DHCP server")
 
     def namespace(self, role: str) -> str:
         return f"{self.prefix}-{role}"

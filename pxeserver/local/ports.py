@@ -11,6 +11,7 @@ _HINTS = {
         "name the interfaces to answer on (--interface), or listen without taking the port (--dhcp raw), "
         "or let that server do it (--dhcp off prints the lines for it)"
     ),
+    "dhcp6": "name the interfaces to answer on (--interface), or leave dhcp6.mode off",
     "tftp": "stop it, or choose another port with --tftp-port (firmware only asks port 69)",
     "http": "stop it, or choose another port with --http-port",
     "dns": "name the interfaces to answer on (--interface), or set dns.port",

@@ -41,8 +41,9 @@ PXE_SWITCHES = ("opt/org.tianocore/IPv4PXESupport", "opt/org.tianocore/IPv6PXESu
 class Hardware:
     """A machine without a disk. `rom` None = the card's own PXE ROM (QEMU's iPXE), "" = none, else a file.
 
-    `network` "http" leaves UEFI nothing but HTTP boot, as a firmware setup can; "" is whatever it tries by itself.
-    `secure` is Secure Boot, with Microsoft's keys or those in the file `variables`. Arm64 is always UEFI.
+    `network` "http" leaves UEFI nothing but HTTP boot, as a firmware setup can, "pxe6" begins with PXE by IPv6; "" is
+    whatever it tries by itself. `secure` is Secure Boot, with Microsoft's keys or those in the file `variables`. Arm64
+    is always UEFI.
     """
 
     mac: Mac = "52:54:00:77:00:01"
@@ -51,7 +52,7 @@ class Hardware:
     cpus: int = 1
     nic: str = "virtio-net-pci"
     rom: str | None = None
-    network: Literal["", "http"] = ""
+    network: Literal["", "http", "pxe6"] = ""
     arch: Literal["amd64", "arm64"] = "amd64"
     secure: bool = False
     variables: Path | None = None
@@ -108,8 +109,8 @@ def command(
         argv += ["-drive", f"if=pflash,format=raw,unit=1,file={_plain(variables)}"]
         if hardware.secure:  # only the firmware, in system management mode, may write the variables
             argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-        if hardware.network == "http":
-            argv += [word for switch in PXE_SWITCHES for word in ("-fw_cfg", f"name={switch},string=n")]
+        off = {"": (), "http": PXE_SWITCHES, "pxe6": PXE_SWITCHES[:1]}[hardware.network]
+        argv += [word for switch in off for word in ("-fw_cfg", f"name={switch},string=n")]
     if kernel is not None:
         argv += ["-kernel", str(kernel.kernel), "-append", kernel.cmdline]
         if kernel.initrd is not None:

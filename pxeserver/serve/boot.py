@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -20,6 +21,7 @@ from pxeserver.local.interfaces import neighbour, read_interfaces, serving, watc
 from pxeserver.model import Event
 from pxeserver.serve import dns, listening, udp
 from pxeserver.serve.dhcp import Channel, DhcpServer, open_channels
+from pxeserver.serve.dhcp6 import Dhcp6Server, open_sockets
 from pxeserver.serve.handout import grub_config
 from pxeserver.serve.http import Front
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
@@ -51,25 +53,25 @@ class BootSockets:
     links: socket.socket
     ears: list[RawChannel]
     dns: tuple[list[socket.socket], list[socket.socket]]  # UDP, TCP
+    dhcp6: list[socket.socket]
 
 
 def bind(config: Config) -> BootSockets:
     """All listeners or none. Refused("port-taken") names who has the port."""
-    tftp: list[socket.socket] = []
-    http: list[socket.socket] = []
-    names: tuple[list[socket.socket], list[socket.socket]] = ([], [])
-    try:
-        http.append(listening.tcp("", config.http.port, "http"))
-        tftp.append(udp.listen(config.tftp.port, what="tftp"))
+    with contextlib.ExitStack() as stack:
+        keep = stack.enter_context
+        http = [keep(listening.tcp("", config.http.port, "http"))]
+        tftp = [keep(udp.listen(config.tftp.port, what="tftp"))]
         if udp.has_ipv6():
-            http.append(listening.tcp("::", http[0].getsockname()[1], "http"))
-            tftp.append(udp.listen(tftp[0].getsockname()[1], what="tftp", address="::"))
+            http.append(keep(listening.tcp("::", http[0].getsockname()[1], "http")))
+            tftp.append(keep(udp.listen(tftp[0].getsockname()[1], what="tftp", address="::")))
         names = dns.open_sockets(config)
-        return BootSockets(open_channels(config), tftp, http, watch(), open_ears(config), names)
-    except BaseException:
-        for sock in (*http, *tftp, *names[0], *names[1]):
-            sock.close()
-        raise
+        for sock in (*names[0], *names[1]):
+            keep(sock)
+        dhcp6 = [keep(sock) for sock in open_sockets(config)]
+        bound = BootSockets(open_channels(config), tftp, http, watch(), open_ears(config), names, dhcp6)
+        stack.pop_all()
+        return bound
 
 
 class BootServer:
@@ -89,6 +91,7 @@ class BootServer:
         self.dhcp = DhcpServer(self.site, self.recorder, clock)
         self.dhcp.system = self._moved
         self.dns = dns.DnsServer(self.site, self.names)
+        self.dhcp6 = Dhcp6Server(self.site, self.recorder, clock)
         self.overheard = Overheard(self.site, self.recorder, clock)
         self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self.site.serves)
         routes = BootRoutes(self.site, self.recorder, self.health, clock)
@@ -105,6 +108,7 @@ class BootServer:
         self.site.see(await loop.run_in_executor(self._pool, self._fleet.view))
         loop.add_reader(self._sockets.links, self._links_changed)
         self.dhcp.start(self._sockets.dhcp)
+        self.dhcp6.start(self._sockets.dhcp6)
         self.overheard.start(self._sockets.ears)
         for sock in self._sockets.tftp:
             self.tftp.start(sock)
@@ -119,6 +123,7 @@ class BootServer:
         if self._follower is not None:
             self._follower.cancel()
         self.dhcp.close()
+        self.dhcp6.close()
         self.overheard.close()
         self.tftp.close()
         await self.dns.close()
@@ -165,6 +170,9 @@ class BootServer:
         for interface in interfaces:
             own = self.site.own(interface.index)
             lines.append(f"{interface.name}: machines are told {own or 'nothing (it has no IPv4 address)'}; {ports}")
+            if self._sockets.dhcp6:
+                own = self.site.own6(interface.index) or "nothing (it has no IPv6 address that a URL can name)"
+                lines.append(f"{interface.name}: by DHCPv6 udp {config.dhcp6.port} they are told {own}")
         if not interfaces:
             lines.append("no interface is up to answer on")
         wanted = {config.boot.bios_loader, config.boot.efi_loader, *config.boot.loaders.values()}
@@ -225,6 +233,7 @@ class BootServer:
             self.dns.forget()
         except OSError as error:
             log.warning("interfaces cannot be read: %s", error)
+        self.dhcp6.join()
 
     # --- TFTP ---
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from pxeserver import config as configuration
 from pxeserver.boot import find
 from pxeserver.boot.answer import NOWHERE, Arrival, Reply, answer, boot_url
-from pxeserver.boot.decide import BootRequest, decide, request_of
+from pxeserver.boot.decide import SEEN, BootRequest, decide, request_of
 from pxeserver.boot.request import mac_of
 from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, Refused
@@ -35,9 +35,6 @@ log = logging.getLogger("pxeserver.dhcp")
 LOOPBACK = "lo"
 _DRAIN = 64  # packets per turn of the loop
 _REQUESTED_IP = 50
-_SEEN = frozenset(
-    {"policy-ignore", "policy-local", "no-loader", "no-uki"}
-)  # worth a note: this machine wanted something
 
 
 class Channel(Protocol):
@@ -177,7 +174,7 @@ class DhcpServer:
         decision = decide(request, site.view, recent, site.config, now, site.quirks)
         if decision.action == "ignore":
             self.counts[f"ignored-{decision.why}"] += 1
-            if decision.why in _SEEN:
+            if decision.why in SEEN:
                 recorder.ignored(request, decision, now)
             return
         token = recorder.seal(recent, request.mac, decision.image, decision.revision)

@@ -19,7 +19,6 @@ from pxeserver.boot.token import Token
 from pxeserver.config import Config
 from pxeserver.mac import Mac
 from pxeserver.model import STAGES, Event, Recent, Result, Stage
-from pxeserver.wire import dhcp
 
 MACS_MAX = 50_000  # remembered at once; the ones silent for longest go first
 WAIT_NOTE = 30.0  # a waiting machine asks every few seconds; it is written down this often
@@ -105,7 +104,7 @@ class Recorder:
         recent = self.recent(request.mac)
         if recent is None or now - recent.last > self.config.boot.silence_seconds:
             return self._begin(now, recent)
-        if request.message == dhcp.DISCOVER and _ORDER[recent.stage] >= _ORDER[Stage.SCRIPT]:
+        if request.opening and _ORDER[recent.stage] >= _ORDER[Stage.SCRIPT]:
             return self._begin(now, recent)
         return recent
 
@@ -141,14 +140,14 @@ class Recorder:
         now: float,
     ) -> None:
         """An answer went out; `recent` is what `before` gave, `raw` the client's packet."""
-        discover = request.message == dhcp.DISCOVER
         trail = self._trail(request.mac, recent)
         trail.recent = replace(
             recent,
             last=now,
             token=token,
-            style=decision.style,
-            discovers=recent.discovers + 1 if discover else 0,
+            # what DHCPv4 tries in turn is left alone by DHCPv6, which firmware speaks between two rounds of it
+            style=decision.style if request.version == 4 else recent.style,
+            discovers=recent.discovers if request.version == 6 else recent.discovers + 1 if request.opening else 0,
         )
         trail.offered = decision.loader
         data = {

@@ -34,6 +34,8 @@ FIXED = (
     ("dhcp", "mode"),
     ("dhcp", "port"),
     ("dhcp", "pxe_port"),
+    ("dhcp6", "mode"),
+    ("dhcp6", "port"),
     ("tftp", "port"),
     ("http", "port"),
     ("http", "advertise_port"),

@@ -118,9 +118,16 @@ class Site:
 
 @contextlib.contextmanager
 def opened_site(
-    built: Path, folder: Path, network: type[netlab.Lab] = netlab.Lab, interfaces: Sequence[str] = ("eth0",)
+    built: Path,
+    folder: Path,
+    network: type[netlab.Lab] = netlab.Lab,
+    interfaces: Sequence[str] = ("eth0",),
+    **sections: dict[str, Any],
 ) -> Iterator[Site]:
-    """A fresh fleet in `folder` over the session's images and loaders, served in a network of its own."""
+    """A fresh fleet in `folder` over the session's images and loaders, served in a network of its own.
+
+    `sections` are of the server's configuration.
+    """
     data = folder / "data"
     data.mkdir(parents=True)
     (data / "store").symlink_to(built / "store")
@@ -130,6 +137,7 @@ def opened_site(
         loaders.add(source.read_bytes(), loader.name, version=loader.version, origin=loader.origin)
     config_file = demo.configure(data, folder / "lab")
     settings = yaml.safe_load(config_file.read_text())
+    settings = {**settings, **sections}
     settings["server"]["interfaces"] = list(interfaces)
     config_file.write_text(yaml.safe_dump(settings))
     config = configuration.load(config_file, environ={})

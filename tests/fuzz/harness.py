@@ -5,9 +5,12 @@ Run by atheris (`make fuzz SECONDS=600`), by hypothesis in test_fuzz.py, and on 
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -17,14 +20,16 @@ from pxeserver.boot import answer as answers
 from pxeserver.boot import facts, zone
 from pxeserver.boot.addresses import AddressBook
 from pxeserver.boot.answer import Arrival, boot_url
+from pxeserver.boot.answer6 import answer6
 from pxeserver.boot.decide import decide
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.boot.request import request_of
-from pxeserver.config import Boot, Config, Dns, Metadata
+from pxeserver.boot.request6 import mac_of6, request_of6
+from pxeserver.config import Boot, Config, Dhcp6, Dns, Metadata
 from pxeserver.local.doctor_dhcp import offer_of
 from pxeserver.model import FleetView, Machine, Pin, Recent
 from pxeserver.serve import httpwire
-from pxeserver.wire import dhcp, dns, ip, pxe, reader, tftp
+from pxeserver.wire import dhcp, dhcp6, dns, ip, pxe, reader, tftp
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -32,7 +37,8 @@ import shells  # noqa: E402 - beside this file, which is no package
 
 CAPTURES = HERE.parent / "captures"
 OWN, BLKSIZE, WINDOW = "10.77.0.1", 1468, 64
-_CONFIG = Config(boot=Boot(loaders={"arm64": "snponly-arm64.efi", "rpi": "start4.elf"}))
+OWN6, PEER6 = "fd77::1", "fe80::5054:ff:fe77:9"
+_CONFIG = Config(dhcp6=Dhcp6(mode="proxy"), boot=Boot(loaders={"arm64": "snponly-arm64.efi", "rpi": "start4.elf"}))
 _QUIRKS = load_quirks()
 # What the machine did before and how it is pinned: the input's length chooses.
 _PASTS = (
@@ -126,6 +132,56 @@ def _answered(packet: dhcp.Packet, port: int, past: Recent | None, pin: Pin) -> 
         assert file.startswith(f"http://{OWN}:8080/boot/") if by_url else file == decision.loader, "what to load"
     assert (got.op, got.yiaddr, got.xid) == (dhcp.BOOTREPLY, "0.0.0.0", packet.xid)
     assert got.option(dhcp.OPT_SERVER_ID) == bytes((10, 77, 0, 1)) and len(reply.payload) >= dhcp.MIN_PACKET
+
+
+def fuzz_dhcp6(data: bytes) -> None:
+    """A message or a WireError; packed again it is the same; what is answered has no address and finds its way back."""
+    try:
+        packet = dhcp6.parse(data)
+    except reader.WireError:
+        return
+    if data[0] not in (dhcp6.RELAY_FORW, dhcp6.RELAY_REPL):
+        assert packet.pack() == data, "every byte is kept"
+        assert _plain_options6(data[4:]) == packet.options, "options are those that a plain reading finds"
+    with contextlib.suppress(reader.WireError):
+        dhcp6.addresses(packet)
+    assert len(packet.relays) <= dhcp6.RELAYS_MAX
+    if packet.relays:
+        outer = packet.relays[0]
+        assert (
+            outer.hops,
+            socket.inet_pton(socket.AF_INET6, outer.link) + socket.inet_pton(socket.AF_INET6, outer.peer),
+        ) == (data[1], data[2:34])
+    for port, peer in ((547, PEER6), (4011, "fe80::1")):  # the second does not tell a MAC
+        mac = mac_of6(packet, peer)
+        if mac is not None:
+            assert re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", mac)
+            _answered6(packet, mac, port)
+
+
+def _plain_options6(raw: bytes) -> tuple[tuple[int, bytes], ...]:
+    found = []
+    while raw:
+        size = raw[2] << 8 | raw[3]
+        found.append((raw[0] << 8 | raw[1], raw[4 : 4 + size]))
+        raw = raw[4 + size :]
+    return tuple(found)
+
+
+def _answered6(packet: dhcp6.Packet, mac: str, port: int) -> None:
+    request = request_of6(packet, port, mac, OWN6)
+    if request is None:
+        return
+    decision = decide(request, FleetView(), None, _CONFIG, 0.0, _QUIRKS)
+    if decision.action != "answer":
+        return
+    reply = answer6(packet, request, decision, Arrival(OWN6, 2, port, PEER6, 546), boot_url(OWN6, 8080, "T" * 62))
+    got = dhcp6.parse(reply.payload)
+    assert (got.message, got.xid) == (dhcp6.ADVERTISE if packet.message == dhcp6.SOLICIT else dhcp6.REPLY, packet.xid)
+    assert {code for code, _ in got.options} <= {1, 2, 16, 59}, "no address"
+    assert got.relays == tuple(
+        replace(r, options=tuple(o for o in r.options if o[0] == dhcp6.OPT_INTERFACE_ID)) for r in packet.relays
+    ), "the way back"
 
 
 def fuzz_tftp(data: bytes) -> None:
@@ -288,6 +344,7 @@ _NAMES = zone.names(
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "dhcp": fuzz_dhcp,
+    "dhcp6": fuzz_dhcp6,
     "tftp": fuzz_tftp,
     "http": fuzz_http,
     "ip": fuzz_ip,
@@ -319,6 +376,13 @@ def seeds(target: str) -> list[bytes]:
         return found + packets
     if target in ("tftpd", "routes"):
         return found + shells.seeds(target)
+    if target == "dhcp6":
+        messages = [bytes.fromhex(file.read_text()) for file in sorted((CAPTURES / "dhcp6").glob("*.hex"))]
+        agent = dhcp6.Relay(1, "2001:db8::1", PEER6, ((dhcp6.OPT_INTERFACE_ID, b"eth7"), (79, b"\0\1abcdef")))
+        wrapped = [replace(dhcp6.parse(message), relays=(agent,) * n) for message in messages for n in (1, 2)]
+        wrapped.append(replace(wrapped[0], relays=(agent,) * (dhcp6.RELAYS_MAX + 1)))
+        relayed = [packet.pack() for packet in wrapped]
+        return found + messages + relayed
     if target == "ip":
         return found + [ip.pack(packet, ("0.0.0.0", 68), ("255.255.255.255", 67)) for packet in packets[:2]]
     if target == "dns":

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pxeserver.boot import answer as answers
 from pxeserver.boot import token, zone
 from pxeserver.serve import httpwire, loaderfiles, routes
-from pxeserver.wire import dhcp, dns, ip, pxe, tftp
+from pxeserver.wire import dhcp, dhcp6, dns, ip, pxe, tftp
 
 HERE = Path(__file__).parent
 
@@ -70,6 +70,25 @@ BUGS: list[tuple[str, str, Any, str, str, str]] = [
     ("option 82 is lost", "dhcp", answers, "answer", "if relay is not None:", "if False:"),
     ("relayed offers go to everybody", "dhcp", answers, "_destination", "packet.giaddr != NOWHERE and offer", "False"),
     ("4011 is answered to port 68", "dhcp", answers, "_destination", "arrival.peer_port", "CLIENT_PORT"),
+    (
+        "a relay agent's addresses swapped",
+        "dhcp6",
+        dhcp6,
+        "parse",
+        "address(link), address(peer)",
+        "address(peer), address(link)",
+    ),
+    ("an interface id is lost", "dhcp6", dhcp6, "Packet.pack", "option[0] == OPT_INTERFACE_ID", "option[0] == 0"),
+    ("agents without end", "dhcp6", dhcp6, "parse", "len(relays) == RELAYS_MAX", "len(relays) > RELAYS_MAX"),
+    (
+        "an option's length by half",
+        "dhcp6",
+        dhcp6,
+        "options_of",
+        "reader.take(reader.u16())",
+        "reader.take(reader.u16() & 255)",
+    ),
+    ("a DUID of any length", "dhcp6", dhcp6, "mac_of_duid", "len(duid) != start + 6 or ", ""),
     ("block numbers are cut", "tftp", tftp, "pack_data", "0xFFFF", "0x7FFF"),
     ("a name climbs out", "tftp", tftp, "safe_path", 'or ".." in parts', ""),
     ("a control character passes", "tftp", tftp, "safe_path", "ord(c) < 32", "ord(c) < 31"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Generator
@@ -23,12 +24,15 @@ from servelab import (
     Machine,
     Wire,
     captured,
+    captured6,
     hardware,
     links,
     system_request,
+    within,
 )
 
-from pxeserver.config import Boot, Config, Dhcp, Http, Server
+from pxeserver.boot.request6 import server_duid
+from pxeserver.config import Boot, Config, Dhcp, Dhcp6, Http, Server
 from pxeserver.errors import Refused
 from pxeserver.fleet.fleet import open_fleet
 from pxeserver.fleet.values import AssignOrder, BootRecord, ExplainOrder, MachineEdit
@@ -36,7 +40,7 @@ from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
 from pxeserver.model import STAGES, Policy, Result, Stage
 from pxeserver.serve.boot import BootServer, bind
-from pxeserver.wire import dhcp, tftp
+from pxeserver.wire import dhcp, dhcp6, tftp
 
 MAC = "52:54:00:00:00:01"
 LOADER = b"loader" * 1000
@@ -557,3 +561,82 @@ def test_loader_script_and_files_come_by_ipv6_too(site: Site) -> None:
     assert isinstance(autoexec, bytes) and f"http://[{SERVER6}]:8080/boot/script.ipxe" in autoexec.decode()
     text = machine.script(f"http://[{SERVER6}]:8080/boot/script.ipxe")
     assert f"http://[{SERVER6}]:8080/boot/" in text
+
+
+@pytest.fixture
+def site6(start: Callable[..., Site]) -> Site:
+    return start(dhcp6=Dhcp6(mode="proxy"))
+
+
+def url_of(packet: dhcp6.Packet) -> str:
+    return (packet.option(dhcp6.OPT_BOOTFILE_URL) or b"").decode()
+
+
+def test_dhcpv6_answers_nobody_until_it_is_configured(site: Site) -> None:
+    assert site.machine().ask6(captured6("ovmf-pxe.solicit"), wait=0.5) is None
+
+
+def test_pxe_by_ipv6_goes_the_whole_way_and_is_recorded_as_such(site6: Site) -> None:
+    build(site6.data)
+    machine = site6.machine(hardware(site6.wire.client))
+    site6.assign("web", machine.mac)
+    got = machine.ask6(captured6("ovmf-pxe.solicit"))
+    assert got is not None, site6.server.dhcp6.counts
+    advertise, (sender, port) = got
+    assert (advertise.message, sender[:5], port) == (dhcp6.ADVERTISE, "fe80:", 547)
+    assert url_of(advertise) == f"tftp://[{SERVER6}]/snponly.efi"
+    assert machine.ask6(captured6("ovmf-pxe.request"), wait=0.3) is None  # the address is another server's business
+    request = captured6("ovmf-pxe.4011")
+    options = tuple((c, server_duid(SERVER6) if c == dhcp6.OPT_SERVER_ID else v) for c, v in request.options)
+    got = machine.ask6(replace(request, options=options), to=SERVER6, port=4011, own_port=4011)
+    assert got is not None, site6.server.dhcp6.counts
+    assert (got[0].message, got[1], url_of(got[0])) == (dhcp6.REPLY, (SERVER6, 4011), url_of(advertise))
+    site6.until(
+        lambda: [e.data["port"] for e in site6.fleet.events(machine.mac) if e.kind == "offer"] == ["547", "4011"]
+    )
+    shown = site6.fleet.explain(machine.mac, ExplainOrder())
+    assert dhcp6.parse(bytes.fromhex(shown.payload)) == got[0]
+    assert ("request", "DHCPv6 REQUEST on port 4011, PXEClient") in [(r.topic, r.text) for r in shown.reasons]
+    assert machine.tftp("snponly.efi", SERVER6) == LOADER
+    got = machine.ask6(captured6("snponly-ipxe1.solicit"))
+    assert got is not None
+    kernel, initrd, cmdline = links(machine.script(url_of(got[0]), platform="efi"))
+    assert f"pxeserver.url=http://[{SERVER6}]:8080/boot/" in cmdline
+    assert (machine.get(kernel), machine.get(initrd)) == ("kernel web", "initrd web 1")
+    base = re.search(r"pxeserver.url=(\S+)", cmdline)
+    assert base is not None
+    assert machine.http("POST", f"{base[1]}/event", data={"stage": "up"}).status_code == 204
+    boot = site6.boot(lambda boot: boot.result is Result.UP)
+    assert len(site6.fleet.boots()) == 1
+    assert boot.stages[Stage.OFFER].peer.startswith("fe80:")
+    assert boot.stages[Stage.UP].peer == CLIENT6
+
+
+def test_a_relay_agent_is_answered_where_it_stands(site6: Site) -> None:
+    relay = dhcp6.Relay(0, "fd77::", "fe80::5054:ff:fe77:601", ((dhcp6.OPT_INTERFACE_ID, b"eth7"),))
+    packet = replace(captured6("ovmf-pxe.solicit"), relays=(relay,))
+    got = site6.machine().ask6(packet, to=SERVER6, own_port=547)
+    assert got is not None, site6.server.dhcp6.counts
+    assert (got[0].relays, got[1], url_of(got[0])) == ((relay,), (SERVER6, 547), f"tftp://[{SERVER6}]/snponly.efi")
+    assert site6.boot(lambda boot: True).mac == "52:54:00:77:06:01"
+
+
+def test_a_packet_given_to_explain_may_be_dhcpv6(site6: Site) -> None:
+    shown = site6.fleet.explain(MAC, ExplainOrder(packet=captured6("ovmf-pxe.solicit").pack().hex()))
+    assert (shown.action, shown.style, shown.boot_file) == ("answer", "dhcp6", "tftp://[2001:db8::1]/snponly.efi")
+    assert [(o.code, o.name) for o in shown.options][2:] == [(59, "boot file URL"), (16, "vendor class")]
+    assert shown.options[-1].text == "343: PXEClient"
+
+
+def test_malformed_dhcpv6_and_what_has_no_card_is_counted_and_dropped(site6: Site) -> None:
+    machine, solicit = site6.machine(), captured6("ovmf-pxe.solicit")
+    assert machine.ask6(replace(solicit, options=(*solicit.options, (3, b"\0"))), wait=3) is not None
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            for data in (b"", b"\1", b"\1xyz\0\1\xff\xff", solicit.pack()[:-1]):
+                sock.sendto(data, (SERVER6, 547))
+
+    within(site6.wire.client, send)
+    site6.until(lambda: site6.server.dhcp6.counts["malformed"] == 4)
+    assert site6.server.dhcp6.counts["failed"] == 0
