@@ -24,7 +24,8 @@ PARTS = ("style", "loader")
 def pin(context: Context, target: str, parts: Sequence[str], off: bool, output: str) -> None:
     """Override what a machine is offered: the style of the answer, the loader, or both.
 
-    style= or loader= with nothing behind it takes that pin away.
+    loader=uki means no loader: UEFI is given the image itself, see `pxeserver images uki`. style= or loader= with
+    nothing behind it takes that pin away.
     """
     given: dict[str, str] = {"style": "", "loader": ""} if off else {}
     for text in parts:

@@ -129,6 +129,8 @@ def check_loaders(config: Config, loaders: LoaderSet) -> Iterator[Check]:
     for name in dict.fromkeys((config.boot.bios_loader, config.boot.efi_loader)):
         loader = have.get(name)
         fix = "pxeserver loaders fetch" if name in STANDARD else "pxeserver loaders add FILE"
+        if name in grub.LOADERS:
+            fix = "pxeserver loaders fetch --secure-boot"
         if loader is None or loader.state == "missing":
             yield Check("loader", Status.FAIL, f"{name} is missing", fix)
         elif loader.state == "changed":
