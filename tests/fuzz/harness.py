@@ -381,6 +381,8 @@ def seeds(target: str) -> list[bytes]:
         agent = dhcp6.Relay(1, "2001:db8::1", PEER6, ((dhcp6.OPT_INTERFACE_ID, b"eth7"), (79, b"\0\1abcdef")))
         wrapped = [replace(dhcp6.parse(message), relays=(agent,) * n) for message in messages for n in (1, 2)]
         wrapped.append(replace(wrapped[0], relays=(agent,) * (dhcp6.RELAYS_MAX + 1)))
+        long = (dhcp6.OPT_CLIENT_ID, bytes.fromhex("00030001") + bytes(range(2, 10)))  # a DUID-LL that is no Ethernet's
+        wrapped += [dhcp6.Packet(dhcp6.SOLICIT, b"xyz", (long,))]
         relayed = [packet.pack() for packet in wrapped]
         return found + messages + relayed
     if target == "ip":
