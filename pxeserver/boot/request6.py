@@ -100,7 +100,7 @@ def _lenient(raw: bytes | None) -> tuple[bytes, ...]:
 
 
 def _arch(packet: dhcp6.Packet, vendor: pxe.VendorClass) -> tuple[pxe.Arch, str]:
-    """As for DHCPv4: the first code of option 61 that the table knows, else the class's text. No BIOS has IPv6."""
+    """As for DHCPv4: the first code of option 61 that the table knows, else the text of option 16, else UEFI."""
     codes = pxe.archs(packet.option(dhcp6.OPT_ARCH) or b"")
     known = next((code for code in codes if code in pxe.ARCHES), codes[0] if codes else None)
     if known is not None:

@@ -25,13 +25,16 @@ _DONE, _ERROR = 3, 2
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _IFLA_IFNAME, _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 3, 1, 2, 8
 _IFF_UP, _IFF_LOOPBACK, _IFA_F_SECONDARY = 1, 8, 1
+_PERMANENT = 0x80  # somebody wrote it down, no router advertised it
 _UNUSABLE6 = 0x40 | 0x08 | 0x20 | 0x01  # tentative, failed its check, deprecated, temporary (RFC 8981)
 _NOTICES = 0x1 | 0x10 | 0x100  # RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One interface; `addresses` are its IPv4 ones, the primary first, `addresses6` the IPv6 ones that are to stay."""
+    """One interface. `addresses` are its IPv4 ones, the primary first; `addresses6` the IPv6 ones that are to stay,
+    first those that somebody set, then those that follow from router advertisements.
+    """
 
     index: int
     name: str
@@ -78,7 +81,7 @@ def _dump(kind: int, family: int = socket.AF_UNSPEC) -> list[tuple[int, bytes]]:
 def read_interfaces() -> dict[int, Interface]:
     """Every interface of this network namespace by index, as it is now."""
     addresses: dict[int, list[tuple[bool, ipaddress.IPv4Interface]]] = {}
-    addresses6: dict[int, list[ipaddress.IPv6Interface]] = {}
+    addresses6: dict[int, list[tuple[bool, ipaddress.IPv6Interface]]] = {}
     for kind, body in _dump(_RTM_GETADDR):
         if kind != _RTM_NEWADDR:
             continue
@@ -89,7 +92,8 @@ def read_interfaces() -> dict[int, Interface]:
             address = ipaddress.IPv4Interface((raw, prefix))
             addresses.setdefault(index, []).append((bool(flags & _IFA_F_SECONDARY), address))
         if family == socket.AF_INET6 and raw is not None and len(raw) == 16 and not flags & _UNUSABLE6:
-            addresses6.setdefault(index, []).append(ipaddress.IPv6Interface((raw, prefix)))
+            address6 = ipaddress.IPv6Interface((raw, prefix))
+            addresses6.setdefault(index, []).append((not flags & _PERMANENT, address6))
     links: dict[int, Interface] = {}
     for kind, body in _dump(_RTM_GETLINK):
         if kind != _RTM_NEWLINK:
@@ -97,7 +101,7 @@ def read_interfaces() -> dict[int, Interface]:
         _, _, index, flags, _ = _LINK.unpack_from(body)
         name = _attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode("ascii", "replace")
         own = tuple(a for _, a in sorted(addresses.get(index, ()), key=lambda pair: pair[0]))
-        own6 = tuple(addresses6.get(index, ()))
+        own6 = tuple(a for _, a in sorted(addresses6.get(index, ()), key=lambda pair: pair[0]))
         links[index] = Interface(index, name, bool(flags & _IFF_UP), bool(flags & _IFF_LOOPBACK), own, own6)
     return links
 

@@ -26,6 +26,7 @@ from servelab import (
     captured,
     captured6,
     hardware,
+    ip,
     links,
     system_request,
     within,
@@ -38,6 +39,7 @@ from pxeserver.fleet.fleet import open_fleet
 from pxeserver.fleet.values import AssignOrder, BootRecord, ExplainOrder, MachineEdit
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
+from pxeserver.local.interfaces import own_address6, read_interfaces
 from pxeserver.model import STAGES, Policy, Result, Stage
 from pxeserver.serve.boot import BootServer, bind
 from pxeserver.wire import dhcp, dhcp6, tftp
@@ -640,3 +642,14 @@ def test_malformed_dhcpv6_and_what_has_no_card_is_counted_and_dropped(site6: Sit
     within(site6.wire.client, send)
     site6.until(lambda: site6.server.dhcp6.counts["malformed"] == 4)
     assert site6.server.dhcp6.counts["failed"] == 0
+
+
+def test_an_ipv6_address_that_somebody_set_is_told_before_an_advertised_one(wire: Wire) -> None:
+    short = ["dev", "eth0", "valid_lft", "600", "preferred_lft", "600", "nodad"]  # as the kernel makes of a prefix
+    ip("-n", wire.server, "address", "add", "fd77::aa:ff:fe00:1/64", *short)
+    try:
+        (eth,) = [one for one in within(wire.server, read_interfaces).values() if one.name == "eth0"]
+    finally:
+        ip("-n", wire.server, "address", "del", "fd77::aa:ff:fe00:1/64", "dev", "eth0")
+    assert "fd77::aa:ff:fe00:1" in {str(address.ip) for address in eth.addresses6}
+    assert own_address6(eth) == SERVER6
