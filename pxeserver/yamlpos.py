@@ -241,15 +241,17 @@ def _known_keys(model: type[BaseModel], path: Path) -> list[str]:
     for part in path:
         if isinstance(part, str):
             fields = [(n, f) for m in kinds for n, f in m.model_fields.items()]
-            kinds = [leaf for name, info in fields if part == (info.alias or name) for leaf in _models(info.annotation)]
+            kinds = [
+                leaf for name, info in fields if part == (info.alias or name) for leaf in models_in(info.annotation)
+            ]
     return [info.alias or name for m in kinds for name, info in m.model_fields.items()]
 
 
-def _models(kind: Any) -> list[type[BaseModel]]:
+def models_in(kind: Any) -> list[type[BaseModel]]:
     """The models inside a type such as `tuple[Mount, ...] | None`."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
-    return [model for inner in getattr(kind, "__args__", ()) for model in _models(inner)]
+    return [model for inner in getattr(kind, "__args__", ()) for model in models_in(inner)]
 
 
 def validate(model: type[M], doc: Document, *, slug: str, data: Any = None) -> M:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pxeserver.errors import NotFound, UsageError
 from pxeserver.images import tarread
 from pxeserver.images.entry import FILE, Entry
-from pxeserver.linuxkit import loader, reference
+from pxeserver.linuxkit import loader, metadata, reference
 from pxeserver.linuxkit.context import assign_ids
 from pxeserver.linuxkit.loader import Loaded, SpecSource
 from pxeserver.linuxkit.spec import SECTIONS, ContainerSpec, Spec
@@ -62,6 +62,8 @@ class InputTar:
             if strict:
                 return
             raise UsageError("input-tar-metadata", f"{path} has no {name}, which would tell what it was built from")
+        if not strict:
+            text = metadata.as_spec(text, f"{path}:{name}")
         old = loader.load((SpecSource(f"{path}:{name}", text),), strict=strict)
         if strict:
             self.copied = dict(_same_places(old.spec, loaded.spec))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pxeserver import yamlpos
 from pxeserver.linuxkit import gojson, goyaml, lossy, reference
 from pxeserver.linuxkit.limits import resources
 from pxeserver.linuxkit.mounts import mappings_json, mount_json
@@ -44,6 +45,42 @@ def render(spec: Spec, form: str, *, strict: bool = False) -> bytes:
 def shown(spec: Spec, *, strict: bool = False) -> bytes:
     """`spec` as `linuxkit build --dry-run` prints it: yaml.v3's layout, references as they are written."""
     return goyaml.v3(_body(spec, "yaml", strict, str)) + b"\n"
+
+
+def as_spec(text: bytes, file: str) -> bytes:
+    """A YAML metadata file as a spec again: the parts of the runtime specification under the names that specs have,
+    without what no spec can set. LinuxKit cannot read its own. What is no such file comes back as it is."""
+    body = yamlpos.parse(text, file).data
+    for section in SECTIONS if isinstance(body, dict) else ():
+        containers = body.get(section)
+        for container in containers if isinstance(containers, list) else ():
+            if isinstance(container, dict):
+                for part, holder in ((ContainerConfig, container), (Runtime, container.get("runtime"))):
+                    _rename(part, holder)
+    return goyaml.dumps(body) if isinstance(body, dict) else text
+
+
+def _rename(part: type[Part], holder: Any) -> None:
+    """The members of `holder` that hold parts of the runtime specification, in place."""
+    for info in part.model_fields.values():
+        kinds = [k for k in yamlpos.models_in(info.annotation) if issubclass(k, Mount | Resources | IdMapping)]
+        if kinds and isinstance(holder, dict) and holder.get(info.alias or "") is not None:
+            holder[info.alias] = _named(kinds[0], holder[info.alias])
+
+
+def _named(kind: type[Any], value: Any) -> Any:
+    if isinstance(value, list):
+        return [_named(kind, item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    names = {(info.alias or name).lower(): (info.alias or name, info) for name, info in kind.model_fields.items()}
+    found = {}
+    for key, item in value.items():
+        name, info = names.get(key.lower(), ("", None))
+        if info is not None and item is not None:
+            inner = yamlpos.models_in(info.annotation)
+            found[name] = _named(inner[0], item) if inner else item
+    return found
 
 
 def _body(spec: Spec, form: str, strict: bool, named: Callable[[str], str]) -> dict[str, Any]:

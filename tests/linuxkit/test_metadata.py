@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pxeserver import yamlpos
+from pxeserver.errors import UsageError
 from pxeserver.linuxkit import goyaml, loader, metadata
 
 EVERYTHING = (Path(__file__).parent / "specs" / "everything.yml").read_text()
@@ -54,6 +55,22 @@ def test_it_is_a_spec_again(load: Callable[..., loader.Loaded]) -> None:
     assert metadata.render(again, "yaml") == metadata.render(spec, "yaml")
     assert again.onboot[0].model_copy(update={"image": "x"}) == spec.onboot[0]
     assert again.files == spec.files and again.volumes == spec.volumes
+
+
+def test_every_field_comes_back_from_a_metadata_file(load: Callable[..., loader.Loaded]) -> None:
+    spec = load(EVERYTHING).spec
+    text = metadata.render(spec, "yaml")
+    again = load(metadata.as_spec(text, "m")).spec
+    assert metadata.render(again, "yaml") == text
+    for section in ("onboot", "onshutdown", "services"):
+        for was, now in zip(getattr(spec, section), getattr(again, section), strict=True):
+            assert now.model_copy(update={"image": was.image}) == was
+
+
+@pytest.mark.parametrize("text", ["", "[]", "onboot: [1, {runtime: 2, mounts: x}]", "services: 5", "a: b"])
+def test_what_is_no_metadata_file_is_for_the_loader_to_refuse(load: Callable[..., loader.Loaded], text: str) -> None:
+    with pytest.raises(UsageError):
+        load(metadata.as_spec(text.encode(), "m"))
 
 
 def test_texts_that_other_readers_misread_are_in_quotes() -> None:
