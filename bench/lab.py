@@ -70,6 +70,7 @@ class Wire:
 
     delay_us: int = 0  # one way
     loss: float = 0.0  # per cent, each way
+    realtime: bool = False  # servers and clients go before everything else on this machine: it need not be quiet
     prefix: str = field(default_factory=lambda: f"pxb-{secrets.token_hex(3)}")
     _servers: list[Server] = field(default_factory=list)
 
@@ -124,7 +125,8 @@ class Wire:
         """A command inside a namespace: on CPU 0 in `srv`, elsewhere on the other CPUs. It dies with us."""
         cpus = "0" if role == "srv" or os.cpu_count() == 1 else f"1-{(os.cpu_count() or 2) - 1}"
         inside = ["ip", "netns", "exec", self.namespace(role)]
-        return ["taskset", "-c", cpus, *inside, "setpriv", "--pdeathsig", "TERM", *argv]
+        first = ["chrt", "--rr", "10"] if self.realtime else []
+        return [*first, "taskset", "-c", cpus, *inside, "setpriv", "--pdeathsig", "TERM", *argv]
 
     def serve(self, argv: Sequence[str], ready: Callable[[], bool], name: str = "", seconds: float = 30) -> Server:
         """Start a server and wait until `ready`."""

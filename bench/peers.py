@@ -23,9 +23,9 @@ def dnsmasq_tftp(wire: Wire, root: Path, port: int = 69) -> Server:
     return wire.serve(argv, wire.udp_bound(69), "dnsmasq")
 
 
-def tftpd_hpa(wire: Wire, root: Path) -> Server:
-    argv = ["/usr/sbin/in.tftpd", "--foreground", "--secure", "--address", f"{SERVER}:69", str(root.absolute())]
-    return wire.serve(argv, wire.udp_bound(69), "tftpd-hpa")
+def tftpd_hpa(wire: Wire, root: Path, port: int = 69) -> Server:
+    argv = ["/usr/sbin/in.tftpd", "--foreground", "--secure", "--address", f"{SERVER}:{port}", str(root.absolute())]
+    return wire.serve(argv, wire.udp_bound(port), "tftpd-hpa")
 
 
 def dnsmasq_proxy(wire: Wire, root: Path) -> Server:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import httpx
 
 from pxeserver.mac import mac_to_bytes
+from pxeserver.serve.express import ExpressLoop
 from pxeserver.wire import dhcp, dhcp6, tftp
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class Loop:
     """An event loop in its own thread, in a namespace if named; `run` and `call` go into it and wait."""
 
     def __init__(self, netns: str = "") -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = ExpressLoop()
         self.thread = threading.Thread(target=self._run, args=(netns,), name="test-loop", daemon=True)
         self.thread.start()
 

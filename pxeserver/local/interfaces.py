@@ -160,10 +160,11 @@ def neighbour(address: str, table: Path = Path("/proc/net/arp")) -> Mac | None:
     if ":" in address:
         return _neighbour6(address)
     try:
-        rows = [row.split() for row in table.read_text().splitlines()[1:]]
+        rows = table.read_bytes()
     except OSError:
         return None
-    mac = next((row[3] for row in rows if len(row) > 3 and row[0] == address), "")
+    row = rows[rows.find(b"\n%s " % address.encode()) + 1 :].partition(b"\n")[0].decode("latin-1").split()
+    mac = row[3] if len(row) > 3 and row[0] == address else ""
     return parse_mac(mac) if looks_like_mac(mac) and mac != "00:00:00:00:00:00" else None
 
 

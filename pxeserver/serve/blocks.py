@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,44 +15,51 @@ FRAMED_MAX = 8 << 20  # bytes of a file that is kept framed
 FRAMED_BLOCKS_MAX = 16384  # with tiny blocks the headers would outgrow the file
 CACHE_MAX = 64 << 20
 
+_DATA = struct.Struct("!HH")
+_OVERHEAD = 48  # bytes that a block takes besides its content
+
 
 class Blocks(Protocol):
-    """`count` blocks of a file; the last one is shorter than the others and may be empty (RFC 1350)."""
+    """`count` blocks of a file; the last one is shorter than the others and may be empty (RFC 1350).
+
+    `frames` are all of them as packets, empty if they are not kept.
+    """
 
     size: int
     count: int
 
-    def window(self, first: int, number: int) -> memoryview:
-        """`number` blocks from `first` (1-based), each with its header, one after another. OSError if unreadable."""
+    @property
+    def frames(self) -> Sequence[bytes]: ...
+
+    def window(self, first: int, number: int) -> Sequence[bytes]:
+        """`number` blocks from `first` (1-based) as packets, fewer at the end of the file. OSError if unreadable."""
 
     def close(self) -> None: ...
 
 
-def frame(content: bytes, blksize: int, first: int = 1) -> bytes:
-    """Every block of `content` with its header, numbered from `first`; numbers roll over to 0 after 65535."""
-    view = memoryview(content)
-    parts: list[bytes | memoryview] = []
-    for number, start in enumerate(range(0, len(content) + 1, blksize), first):
-        parts.append(b"\0\3" + (number & 0xFFFF).to_bytes(2, "big"))
-        parts.append(view[start : start + blksize])
-    return b"".join(parts)
+def frame(content: bytes, blksize: int, first: int = 1) -> list[bytes]:
+    """Every block of `content` behind its header, numbered from `first`; numbers roll over to 0 after 65535."""
+    return [
+        _DATA.pack(tftp.DATA, number & 0xFFFF) + content[start : start + blksize]
+        for number, start in enumerate(range(0, len(content) + 1, blksize), first)
+    ]
 
 
 class Framed:
-    """All blocks in memory: a window is a slice."""
+    """All blocks in memory."""
 
     def __init__(self, content: bytes, blksize: int) -> None:
         self.size = len(content)
-        self.count = len(content) // blksize + 1
-        self._step = blksize + 4
-        self._framed = frame(content, blksize)
+        self.frames = frame(content, blksize)
+        self.count = len(self.frames)
 
-    def window(self, first: int, number: int) -> memoryview:
-        return memoryview(self._framed)[(first - 1) * self._step : (first - 1 + number) * self._step]
+    def window(self, first: int, number: int) -> Sequence[bytes]:
+        return self.frames[first - 1 : first - 1 + number]
 
     @property
     def weight(self) -> int:
-        return len(self._framed)
+        """Bytes of memory, about."""
+        return self.size + self.count * _OVERHEAD
 
     def close(self) -> None:
         pass
@@ -59,20 +68,21 @@ class Framed:
 class Windowed:
     """A file read as it goes. Not mapped: a file that is cut short under a mapping would kill the process."""
 
+    frames: Sequence[bytes] = ()
+
     def __init__(self, path: Path, blksize: int) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._fd).st_size
         self.count = self.size // blksize + 1
         self._blksize = blksize
 
-    def window(self, first: int, number: int) -> memoryview:
+    def window(self, first: int, number: int) -> Sequence[bytes]:
         start = (first - 1) * self._blksize
         want = min(number * self._blksize, self.size - start)
         content = os.pread(self._fd, want, start)
         if len(content) != want:
             raise OSError("the file became shorter")
-        framed = frame(content, self._blksize, first)
-        return memoryview(framed)[: min(number, self.count - first + 1) * 4 + want]
+        return frame(content, self._blksize, first)[:number]
 
     def close(self) -> None:
         os.close(self._fd)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 AUTOEXEC = "autoexec.ipxe"
@@ -17,19 +19,21 @@ def find_loader(folder: Path, path: str) -> Path | None:
 
     Symbolic links are followed as long as they stay inside.
     """
-    root = folder.resolve()
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or any(part.startswith(".") for part in parts):
         return None
-    found = root
+    found, linked = str(folder), False
     try:
         for part in parts:
-            exact = found / part
-            if not exact.exists():
-                (exact,) = [entry for entry in found.iterdir() if entry.name.lower() == part.lower()]
-            found = exact
-        real = found.resolve()
-        return real if real.is_relative_to(root) and real.is_file() else None
+            if not os.path.lexists(f"{found}/{part}"):
+                (part,) = [name for name in os.listdir(found) if name.lower() == part.lower()]
+            found = f"{found}/{part}"
+            mode = os.lstat(found).st_mode
+            linked = linked or stat.S_ISLNK(mode)
+        if not linked:
+            return Path(found) if stat.S_ISREG(mode) else None
+        real = Path(found).resolve()
+        return real if real.is_relative_to(folder.resolve()) and real.is_file() else None
     except OSError:  # a name longer than any, a part that is no folder
         return None
     except ValueError:  # none, or several that differ in case

@@ -20,6 +20,7 @@ from pxeserver.config import Config
 from pxeserver.errors import PxeServerError
 from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.serve import admin, boot, privileges
+from pxeserver.serve.express import ExpressLoop
 
 log = logging.getLogger("pxeserver")
 
@@ -42,7 +43,8 @@ def run(name: str, control: socket.socket, make_web: admin.MakeWeb) -> int:
         format=f"%(asctime)s {name} %(levelname)s %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
-    return asyncio.run(_serve(name, control, make_web))
+    with asyncio.Runner(loop_factory=ExpressLoop) as runner:
+        return runner.run(_serve(name, control, make_web))
 
 
 async def _serve(name: str, control: socket.socket, make_web: admin.MakeWeb) -> int:

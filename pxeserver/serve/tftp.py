@@ -15,6 +15,7 @@ from pathlib import Path
 from pxeserver import config as configuration
 from pxeserver.serve import udp
 from pxeserver.serve.blocks import FrameCache, size_of, window_cap
+from pxeserver.serve.express import express
 from pxeserver.serve.transfer import Outcome, Transfer
 from pxeserver.wire import tftp
 from pxeserver.wire.reader import WireError
@@ -22,6 +23,7 @@ from pxeserver.wire.reader import WireError
 log = logging.getLogger("pxeserver.tftp")
 
 _DRAIN = 64  # datagrams per turn of the loop
+_SWEEP = 0.02  # seconds between looks for transfers that wait too long; less than half of the shortest wait
 # IP, UDP and TFTP headers; the options that tell the path's MTU (ip(7), ipv6(7))
 _OVERHEAD, _OVERHEAD6 = 32, 52
 _IP_MTU, _IPV6_MTU = 14, 24
@@ -49,20 +51,23 @@ class TftpServer:
         self._listening: list[socket.socket] = []
         self._transfers: dict[tuple[str, int], Transfer] = {}
         self._per_peer: Counter[str] = Counter()
+        self._sweeper: asyncio.TimerHandle | None = None
 
     def start(self, sock: socket.socket) -> None:
         """Serve a socket made by `udp.listen`; it belongs to the server from here on."""
         self._listening.append(sock)
-        asyncio.get_running_loop().add_reader(sock, self._readable, sock)
+        express().add_reader(sock, self._readable, sock)
 
     def close(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = express()
         for sock in self._listening:
             loop.remove_reader(sock)
             sock.close()
         self._listening.clear()
         for transfer in list(self._transfers.values()):
             transfer.end("stopped", "the server stops")
+        if self._sweeper is not None:
+            self._sweeper.cancel()
 
     def _readable(self, sock: socket.socket) -> None:
         for _ in range(_DRAIN):
@@ -144,6 +149,8 @@ class TftpServer:
         self._transfers[arrived.peer] = transfer
         self._per_peer[arrived.peer[0]] += 1
         transfer.start()
+        if self._sweeper is None:
+            self._sweeper = express().call_later(_SWEEP, self._sweep)
 
     def _blksize_max(self, sock: socket.socket) -> int:
         """A block must cross the path in one piece: many ROMs cannot put fragments together."""
@@ -152,6 +159,14 @@ class TftpServer:
         else:
             room = sock.getsockopt(socket.IPPROTO_IP, _IP_MTU) - _OVERHEAD
         return max(tftp.DEFAULT_BLKSIZE, min(self.limits.blksize_max, room))
+
+    def _sweep(self) -> None:
+        """One timer for all transfers: setting one anew for every block would cost as much as the block."""
+        loop = express()
+        self._sweeper = loop.call_later(_SWEEP, self._sweep) if self._transfers else None
+        now = loop.time()
+        for transfer in [one for one in self._transfers.values() if one.overdue(now)]:
+            transfer.expired(now)
 
     def _ended(self, transfer: Transfer, outcome: Outcome) -> None:
         peer = transfer.peer

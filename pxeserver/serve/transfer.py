@@ -2,18 +2,24 @@
 
 RFC 1350 with windows (RFC 7440). At window 1 a duplicate ACK never causes a resend (the sorcerer's apprentice); with
 larger windows it does once per position, because there it means that the first block was lost.
+
+`_readable` runs for every block at window 1. Each microsecond there is a tenth of the server's throughput, so its
+steps are few: the ACK that is due is compared as bytes, the path is measured every few milliseconds only, and instead
+of a timer per transfer the server asks each now and then whether it is `overdue`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 from pxeserver.serve.blocks import Blocks
+from pxeserver.serve.express import express
 from pxeserver.wire import tftp
 
 _SOL_UDP, _UDP_SEGMENT, _SEGMENTS_MAX, _UDP_MAX = 17, 103, 64, 65000
@@ -21,6 +27,11 @@ RTO_FIRST, RTO_MAX = 1.0, 3.0  # seconds
 RTO_MIN = 0.05  # window 1; wider windows take longer to arrive, so they get twice that
 GIVE_UP = 30.0  # without progress
 LAST_TRIES = 5  # resends of a last block whose ACK is missing: many clients leave without sending it
+MEASURE = 0.005  # seconds between looks at how long the path takes
+
+_ACKS = tuple(map(struct.Struct("!HH").pack, repeat(tftp.ACK), range(1 << 16)))  # by block number
+_READ_MAX = 64  # datagrams at a time of one client
+_DATAGRAM_MAX = 256  # of what a client says after its request only an ERROR's text can be longer
 
 Result = Literal["done", "probe", "aborted", "lost", "replaced", "stopped", "unreadable"]
 
@@ -39,7 +50,17 @@ class Outcome:
 
 
 class Transfer:
-    """Owns `sock` (connected to the peer) and `blocks`; calls `ended` once."""
+    """Owns `sock` (connected to the peer) and `blocks`; calls `ended` once. Times are those of the loop.
+
+    Whoever made it calls `expired` when it is `overdue`.
+    """
+
+    __slots__ = (
+        *("over", "peer", "request"),
+        *("_acked", "_began", "_blocks", "_count", "_emit", "_ended", "_frames", "_loop", "_measure_at", "_moved"),
+        *("_name", "_receive", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_terms", "_tries", "_variance"),
+        *("_wait", "_windowsize"),
+    )
 
     def __init__(
         self,
@@ -50,22 +71,24 @@ class Transfer:
         terms: tftp.Terms,
         ended: Callable[[Transfer, Outcome], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._sock = sock
+        self._loop = express()
+        self._sock, self._receive, self._emit = sock, sock.recv, sock.send
         self.peer: tuple[str, int] = sock.getpeername()[:2]
         self.request = request
         self._name = name
         self._blocks = blocks
+        self._count = blocks.count
+        self._frames = blocks.frames if terms.windowsize == 1 else ()
         self._terms = terms
+        self._windowsize = terms.windowsize
         self._ended = ended
         self._acked = -1 if terms.oack else 0  # -1: the OACK, which counts as block 0, is out
         self._sent = 0
-        self._began = self._moved = self._sent_at = self._loop.time()
+        self._began = self._moved = self._measure_at = self._loop.time()
         self._srtt = self._variance = 0.0
-        self._rto = float(terms.timeout) if terms.timeout else RTO_FIRST
+        self._rto = min(float(terms.timeout), RTO_MAX) if terms.timeout else RTO_FIRST
+        self._wait = self._rto  # seconds after `_moved` at which what is out is sent again
         self._tries = 0  # sends of what is out now, less one
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._segmented: bool | None = None if terms.windowsize > 1 else False  # None: not tried yet
         self.over = False
 
@@ -75,25 +98,99 @@ class Transfer:
         return self._acked <= 0 and self._moved == self._began
 
     def start(self) -> None:
-        self._loop.add_reader(self._sock, self._readable)
-        self.send()
+        self._loop.watch(self._sock.fileno(), self._readable)
+        self._send()
 
-    def send(self) -> None:
+    def _readable(self, now: float) -> bool:
+        """A datagram of the client's has come. True when the transfer is over: whoever hears of it may have plans."""
+        try:
+            raw = self._receive(_DATAGRAM_MAX)
+        except OSError as error:
+            return self._failed(error)
+        sent = self._sent
+        if raw != _ACKS[sent & 0xFFFF] or self._tries or sent >= len(self._frames):
+            return self._read_all(raw, now)
+        if now > self._measure_at:
+            self._measure(now)
+        self._acked = sent
+        self._sent = sent + 1
+        self._moved = now
+        try:
+            self._emit(self._frames[sent])
+        except OSError:
+            pass  # as good as a lost packet: it is sent again
+        return False
+
+    def _read_all(self, raw: bytes, now: float) -> bool:
+        """What came, and what waits behind it: we are only called for what comes, not for what is left."""
+        for _ in range(_READ_MAX):
+            whole = self._heard(raw, now)
+            if whole or self.over:
+                break  # what may be left was said before the client saw what is out now
+            try:
+                raw = self._receive(_DATAGRAM_MAX)
+            except OSError as error:
+                return self._failed(error)
+        return self.over
+
+    def _failed(self, error: OSError) -> bool:
+        if not isinstance(error, ConnectionRefusedError):
+            return False  # nothing there
+        if self._sent == self._count:  # ICMP: nobody there any more
+            self.end("done", "the client left without the last acknowledgement")
+        else:
+            self.end("probe" if self._acked < 0 else "aborted", "the client closed its port")
+        return True
+
+    def _heard(self, raw: bytes, now: float) -> bool:
+        """True for the ACK of all that is out."""
+        if len(raw) < 4 or raw[0] != 0:
+            return False
+        if raw[1] == tftp.ACK:
+            return self._acknowledged(int.from_bytes(raw[2:4], "big"), now)
+        if raw[1] == tftp.ERROR:
+            text = raw[4:].partition(b"\0")[0].decode("utf-8", "replace")
+            probing = self._acked <= 0 and any(name == "tsize" for name, _ in self._terms.oack)
+            self.end("probe" if probing else "aborted", f"error {int.from_bytes(raw[2:4], 'big')} {text}".rstrip())
+        return False
+
+    def _acknowledged(self, block: int, now: float) -> bool:
+        """True if nothing is missing of what was out."""
+        step = (block - self._acked) & 0xFFFF
+        if step == 0:
+            if self._windowsize > 1 and self._tries == 0 and now - self._moved > self._srtt / 2:
+                self._again(now)
+                self._send()
+            return False
+        if step > self._sent - self._acked:
+            return False  # an old one, or nonsense
+        if self._tries == 0 and now > self._measure_at:
+            self._measure(now)
+        self._acked += step
+        whole = self._acked == self._sent
+        self._moved = now
+        self._wait = self._rto
+        self._tries = 0 if whole else 1  # part of the next window is a resend: its time says nothing about the path
+        if self._acked < self._count:
+            self._send()
+        else:
+            self.end("done")
+        return whole
+
+    def _send(self) -> None:
         """What is out now: the OACK, or the window behind the last acknowledged block."""
-        now = self._sent_at = self._loop.time()
         if self._acked < 0:
             self._say(tftp.pack_oack(self._terms.oack))
-        else:
-            number = min(self._terms.windowsize, self._blocks.count - self._acked)
-            self._sent = self._acked + number
-            try:
-                window = self._blocks.window(self._acked + 1, number)
-            except OSError as error:
-                self._say(tftp.pack_error(tftp.NOT_DEFINED, "cannot read the file"))
-                self.end("unreadable", str(error))
-                return
-            self._transmit(window)
-        self._arm(now + min(self._rto * 2**self._tries, RTO_MAX))
+            return
+        number = min(self._windowsize, self._count - self._acked)
+        self._sent = self._acked + number
+        try:
+            window = self._blocks.window(self._acked + 1, number)
+        except OSError as error:
+            self._say(tftp.pack_error(tftp.NOT_DEFINED, "cannot read the file"))
+            self.end("unreadable", str(error))
+            return
+        self._transmit(window)
 
     def _say(self, raw: bytes) -> None:
         """One packet that is not a block, and so must not be cut into segments of a block's size."""
@@ -101,7 +198,7 @@ class Transfer:
             self._segment(0)
             self._segmented = None
         try:
-            self._sock.send(raw)
+            self._emit(raw)
         except OSError:
             pass
 
@@ -112,16 +209,16 @@ class Transfer:
             return False
         return True
 
-    def _transmit(self, window: memoryview) -> None:
-        """Whole blocks, by the window. A failed send is a lost packet: the timeout covers it."""
+    def _transmit(self, window: Sequence[bytes]) -> None:
+        """Many blocks by one call where the kernel cuts them up. A failed send is a lost packet: it is sent again."""
         step = self._terms.blksize + 4
         if self._segmented is None:
             self._segmented = self._segment(step)
         try:
             if self._segmented:
-                batch = step * min(_SEGMENTS_MAX, max(1, _UDP_MAX // step))
+                batch = min(_SEGMENTS_MAX, max(1, _UDP_MAX // step))
                 for start in range(0, len(window), batch):
-                    self._sock.send(window[start : start + batch])
+                    self._sock.sendmsg(window[start : start + batch])
                 return
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP):
@@ -129,93 +226,49 @@ class Transfer:
             self._segmented = False  # the device or the path does not take segments of this size
             self._segment(0)
         try:
-            for start in range(0, len(window), step):
-                self._sock.send(window[start : start + step])
+            for frame in window:
+                self._emit(frame)
         except OSError:
             pass
 
-    def _arm(self, deadline: float) -> None:
-        """The timer is left alone when it fires early enough: moving it for every ACK would cost more than the ACK."""
-        self._deadline = deadline
-        if self._timer is not None and self._timer.when() <= deadline:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._fire)
+    def overdue(self, now: float) -> bool:
+        return now - self._moved >= self._wait
 
-    def _fire(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        if now < self._deadline - 0.001:
-            self._arm(self._deadline)
+    def expired(self, now: float) -> None:
+        """Send again what is out, or give up."""
+        if self._readable(now) or self._moved == now:
             return
-        self._tries += 1
-        if self._sent == self._blocks.count and self._tries > LAST_TRIES:
+        self._again(now)
+        if self._sent == self._count and self._tries > LAST_TRIES:
             self.end("done", "the last acknowledgement never came")
         elif now - self._moved > GIVE_UP:
             self.end("lost", f"no answer for {GIVE_UP:.0f} s")
         else:
-            self.send()
+            self._send()
 
-    def _readable(self) -> None:
-        try:
-            raw = self._sock.recv(1024)
-        except ConnectionRefusedError:  # ICMP: nobody there any more
-            if self._sent == self._blocks.count:
-                self.end("done", "the client left without the last acknowledgement")
-            else:
-                self.end("probe" if self._acked < 0 else "aborted", "the client closed its port")
-            return
-        except OSError:
-            return
-        if len(raw) >= 4 and raw[0] == 0 and raw[1] == tftp.ACK:
-            self._acknowledged(int.from_bytes(raw[2:4], "big"))
-        elif len(raw) >= 4 and raw[0] == 0 and raw[1] == tftp.ERROR:
-            text = raw[4:].partition(b"\0")[0].decode("utf-8", "replace")
-            probing = self._acked <= 0 and any(name == "tsize" for name, _ in self._terms.oack)
-            self.end("probe" if probing else "aborted", f"error {int.from_bytes(raw[2:4], 'big')} {text}".rstrip())
+    def _again(self, now: float) -> None:
+        """What is out is to be sent once more: the wait for its ACK doubles."""
+        self._tries += 1
+        self._wait = now - self._moved + min(self._rto * 2**self._tries, RTO_MAX)
 
-    def _acknowledged(self, block: int) -> None:
-        step = (block - self._acked) & 0xFFFF
-        now = self._loop.time()
-        if step == 0:
-            if self._terms.windowsize > 1 and self._tries == 0 and now - self._sent_at > self._srtt / 2:
-                self._tries = 1
-                self.send()
-            return
-        if step > self._sent - self._acked:
-            return  # an old one, or nonsense
-        if self._tries == 0:
-            self._measure(now - self._sent_at)
-        whole = self._acked + step == self._sent
-        self._acked += step
-        self._moved = now
-        self._tries = 0
-        if self._acked >= self._blocks.count:
-            self.end("done")
-            return
-        self.send()
-        if not whole:
-            self._tries = 1  # part of this window is a resend: its time says nothing about the path
-
-    def _measure(self, sample: float) -> None:
-        """RFC 6298's estimate."""
+    def _measure(self, now: float) -> None:
+        """RFC 6298's estimate. What has just been acknowledged was sent once, when the transfer last moved."""
+        self._measure_at = now + MEASURE
+        sample = now - self._moved
         if self._srtt == 0.0:
             self._srtt, self._variance = sample, sample / 2
         else:
             self._variance += (abs(self._srtt - sample) - self._variance) / 4
             self._srtt += (sample - self._srtt) / 8
-        least = RTO_MIN if self._terms.windowsize == 1 else 2 * RTO_MIN
-        self._rto = min(max(self._srtt + 4 * self._variance, least), RTO_MAX)
+        least = RTO_MIN if self._windowsize == 1 else 2 * RTO_MIN
+        self._rto = self._wait = min(max(self._srtt + 4 * self._variance, least), RTO_MAX)
 
     def end(self, result: Result, text: str = "") -> None:
         """Close everything and tell; further calls do nothing."""
         if self.over:
             return
         self.over = True
-        self._loop.remove_reader(self._sock)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._loop.unwatch(self._sock.fileno())
         self._sock.close()
         size = self._blocks.size
         self._blocks.close()

@@ -227,7 +227,7 @@ def test_a_duplicate_ack_at_window_1_causes_no_resend(site: Site) -> None:
 def test_a_lost_first_block_of_a_window_is_resent_at_once_but_only_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "RTO_MIN", 5.0)
+    monkeypatch.setattr(transfer.Transfer, "_measure", lambda self, now: None)  # as on a path without delay
     monkeypatch.setattr(transfer, "RTO_MAX", 60.0)
     site.file("loader", 512 * 8)
     client = site.ask("loader", windowsize=4, timeout=60)
@@ -240,6 +240,44 @@ def test_a_lost_first_block_of_a_window_is_resent_at_once_but_only_once(
     assert client.quiet(0.1)
     client.send(tftp.pack_ack(2))
     assert [client.receive().block for _ in range(4)] == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_what_comes_in_a_heap_is_all_heard(site: Site, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    monkeypatch.setattr(transfer.Transfer, "_measure", lambda self, now: None)
+    monkeypatch.setattr(transfer, "RTO_MAX", 60.0)
+    content = site.file("loader", 512 * 40)
+    client = site.ask("loader", timeout=60, **({"windowsize": window} if window > 1 else {}))
+    assert isinstance(client.receive(), tftp.Oack)
+    client.send(tftp.pack_ack(0))
+    got = b""
+    for last in range(window, 41, window):
+        got += b"".join(client.receive().payload for _ in range(window))
+        for old in (last - window + 60_000, last - window + 60_001):
+            client.send(tftp.pack_ack(old))
+        client.send(b"junk")
+        client.send(tftp.pack_ack(last))
+        client.send(tftp.pack_ack(last - window + 60_002))
+    client.receive()
+    client.send(tftp.pack_ack(41))
+    assert got == content
+    assert site.outcome().result == "done"
+
+
+def test_an_error_behind_an_ack_is_heard_at_the_latest_before_a_resend(
+    site: Site, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.file("loader", 2000)
+    client = site.ask("loader", timeout=60)
+    assert isinstance(client.receive(), tftp.Oack)
+
+    def both_while_the_server_does_something_else() -> None:
+        client.send(tftp.pack_ack(0))
+        client.send(tftp.pack_error(0, "enough"))
+
+    loop.call(both_while_the_server_does_something_else)
+    assert site.outcome().result == "aborted"
+    assert site.outcome().text == "error 0 enough"
 
 
 def test_silence_is_answered_by_resends_with_growing_pauses_then_given_up(

@@ -1,0 +1,119 @@
+"""The boot process's event loop: asyncio, and a short way to what gets a datagram every few microseconds.
+
+From epoll to a callback asyncio goes by selector keys, handles and contexts, and through one turn of its loop per
+wake-up: more work than a TFTP block. An express handler is called straight from the selector. Everything else keeps
+its turn: the selector returns to asyncio as soon as asyncio has anything to do, after at most one batch of handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import selectors
+import time
+from collections.abc import Callable
+
+log = logging.getLogger("pxeserver.boot")
+
+BATCH = 16  # handlers called before asyncio's descriptors are looked at again
+
+SPIN = 40e-6  # seconds
+REST_MAX = 1023  # waits
+
+# Gets the time (of `loop.time`); True if asyncio has something to do now: a callback was scheduled, a timer set.
+Handler = Callable[[float], bool]
+
+
+def _asyncios(now: float) -> bool:
+    return True
+
+
+class _Selector(selectors.EpollSelector):
+    """asyncio's own epoll stands as one descriptor among the express ones: whichever is ready wakes us."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoll = select.epoll()
+        self._epoll.register(self.fileno(), select.EPOLLIN)
+        self._handlers: dict[int, Handler] = {self.fileno(): _asyncios}
+        self._misses = self._rest = 0  # looks in vain lately; waits without any from now on
+
+    def watch(self, fd: int, handler: Handler) -> None:
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        self._handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        handlers = self._handlers
+        if len(handlers) == 1:
+            return super().select(timeout)
+        poll, clock = self._epoll.poll, time.monotonic
+        end = clock() + timeout if timeout is not None else float("inf")
+        while True:
+            events = poll(0, BATCH) or self._wait(timeout)
+            now = clock()
+            turn = now >= end
+            for fd, _ in events:
+                try:
+                    if handlers[fd](now):
+                        turn = True
+                except Exception:  # a fault of ours: it must not cost the others
+                    log.exception("an express handler failed")
+                    self.unwatch(fd)
+            if turn or len(events) == BATCH:  # asyncio's may wait behind those of this batch
+                ready = super().select(0)
+                if turn or ready:
+                    return ready
+            if timeout is not None:
+                timeout = end - now
+
+    def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """The next events. To sleep and be woken costs more than to look again for a while, if they come soon."""
+        poll, clock = self._epoll.poll, time.monotonic
+        if timeout is not None and timeout <= 0:
+            return []
+        if self._rest:
+            self._rest -= 1
+            return poll(timeout, BATCH)
+        until = clock() + SPIN
+        while clock() < until:
+            if events := poll(0, BATCH):
+                self._misses = 0
+                return events
+        self._rest = self._misses = min(2 * self._misses + 1, REST_MAX)
+        return poll(timeout, BATCH)
+
+    def close(self) -> None:
+        self._epoll.close()
+        super().close()
+
+
+class ExpressLoop(asyncio.SelectorEventLoop):
+    """`asyncio.Runner(loop_factory=ExpressLoop)`"""
+
+    def __init__(self) -> None:
+        self._express = _Selector()
+        super().__init__(self._express)
+
+    def watch(self, fd: int, handler: Handler) -> None:
+        """Call `handler` whenever `fd` is readable or has an error to tell, until `unwatch`.
+
+        It is called for what comes, not for what it leaves unread (EPOLLET). No other handler may close its descriptor.
+        """
+        self._express.watch(fd, handler)
+
+    def unwatch(self, fd: int) -> None:
+        """Before the descriptor is closed."""
+        self._express.unwatch(fd)
+
+
+def express() -> ExpressLoop:
+    """The running loop, which must be one."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, ExpressLoop):
+        raise RuntimeError("the boot server runs on an ExpressLoop")
+    return loop
