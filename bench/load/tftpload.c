@@ -1,10 +1,11 @@
 /* tftpload: many TFTP readers in one process (RFC 1350, 2347, 2348, 7440), every block compared with the true file.
  *
  * tftpload -h ADDR -f NAME -c REFERENCE [-p PORT] [-b BLKSIZE] [-w WINDOW] [-n CLIENTS] [-N FILES] [-t RETRY_MS]
- *          [-r TRIES] [-T DEADLINE_S]
+ *          [-r TRIES] [-T DEADLINE_S] [-g]
  *
  * CLIENTS transfers run at a time until FILES are done, each from a port of its own. A client that hears nothing for
- * RETRY_MS says its last word again, TRIES times; then the transfer has failed. Prints one JSON object; exit code 0 if
+ * RETRY_MS says its last word again, TRIES times; then the transfer has failed. -g: what was sent as one batch is taken
+ * as one (UDP_GRO), so that the kernel does not cut it up on the sender's CPU, which a wire would not do either. Prints one JSON object; exit code 0 if
  * every file came whole.
  */
 #define _GNU_SOURCE
@@ -25,8 +26,10 @@
 #include <unistd.h>
 
 enum { RRQ = 1, DATA = 3, ACK = 4, ERROR = 5, OACK = 6 };
-enum { BATCH = 64, DATAGRAM_MAX = 9220, EVENTS = 256, RECEIVE_BUFFER = 4 << 20 };
+enum { BATCH = 64, DATAGRAM_MAX = 65536, EVENTS = 256, RECEIVE_BUFFER = 4 << 20 };
 #define SWEEP_S 0.01
+#define SOL_UDP 17  /* linux/udp.h; not in every libc */
+#define UDP_GRO 104
 
 typedef struct {
   int fd, asked, connected, tries;
@@ -41,6 +44,7 @@ typedef struct {
 static struct sockaddr_in server;
 static const char *name = "";
 static int blksize = 512, window = 1, clients = 1, files = 1, tries_max = 10;
+static int grouped;
 static double retry_s = 1, deadline_s = 120;
 static const unsigned char *reference;
 static size_t reference_size;
@@ -84,6 +88,7 @@ static void start(Transfer *x) {
   *x = (Transfer){.next = 1, .blksize = 512, .window = 1};
   x->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
   setsockopt(x->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+  setsockopt(x->fd, SOL_UDP, UDP_GRO, &grouped, sizeof grouped);
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = x};
   epoll_ctl(poll_fd, EPOLL_CTL_ADD, x->fd, &event);
   x->began = x->moved = now();
@@ -111,8 +116,8 @@ static void end(Transfer *x, int complete) {
 
 static void take_options(Transfer *x, const char *at, const char *stop) {
   while (at < stop) {
-    const char *option = at, *value = option + strlen(option) + 1;
-    if (value >= stop) return;
+    const char *option = at, *value = option + strnlen(option, stop - at) + 1;
+    if (value >= stop || !memchr(value, 0, stop - value)) return;
     if (!strcasecmp(option, "blksize")) x->blksize = atoi(value);
     if (!strcasecmp(option, "windowsize")) x->window = atoi(value);
     at = value + strlen(value) + 1;
@@ -157,7 +162,6 @@ static int take(Transfer *x, unsigned char *raw, int size, struct sockaddr_in *f
   switch (raw[1]) {
   case OACK:
     if (x->next > 1) return 0;
-    raw[size] = 0;
     take_options(x, (char *)raw + 2, (char *)raw + size);
     x->asked = 1;
     acknowledge(x);
@@ -173,22 +177,35 @@ static int take(Transfer *x, unsigned char *raw, int size, struct sockaddr_in *f
   return 0;
 }
 
+/* The size of the datagrams in a batch, all but the last of them: the kernel tells when it put some together. */
+static int segment(struct msghdr *message, int size) {
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c))
+    if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) return *(int *)CMSG_DATA(c);
+  return size;
+}
+
 static void receive(Transfer *x, double t) {
-  static unsigned char raw[BATCH][DATAGRAM_MAX + 1];
+  static unsigned char raw[BATCH][DATAGRAM_MAX + 1], control[BATCH][CMSG_SPACE(sizeof(int))];
   static struct sockaddr_in from[BATCH];
   static struct iovec part[BATCH];
   static struct mmsghdr message[BATCH];
-  for (int i = 0; i < BATCH; i++) {
+  int most = x->window == 1 ? 1 : grouped ? 4 : BATCH;
+  for (int i = 0; i < most; i++) {
     part[i] = (struct iovec){raw[i], DATAGRAM_MAX};
-    message[i].msg_hdr = (struct msghdr){
-        .msg_iov = &part[i], .msg_iovlen = 1, .msg_name = &from[i], .msg_namelen = sizeof from[i]};
+    message[i].msg_hdr = (struct msghdr){.msg_iov = &part[i], .msg_iovlen = 1, .msg_name = &from[i]};
+    message[i].msg_hdr.msg_namelen = sizeof from[i];
+    message[i].msg_hdr.msg_control = control[i];
+    message[i].msg_hdr.msg_controllen = grouped ? sizeof control[i] : 0;
   }
-  int number = recvmmsg(x->fd, message, x->window > 1 ? BATCH : 1, 0, NULL);
+  int number = recvmmsg(x->fd, message, most, 0, NULL);
   if (number < 0 && errno != EAGAIN) end(x, 0);
   if (number <= 0) return;
   x->moved = t;
-  for (int i = 0; i < number; i++)
-    if (take(x, raw[i], message[i].msg_len, &from[i])) return;
+  for (int i = 0; i < number; i++) {
+    int size = message[i].msg_len, step = segment(&message[i].msg_hdr, size);
+    for (int at = 0; at < size; at += step)
+      if (take(x, raw[i] + at, size - at < step ? size - at : step, &from[i])) return;
+  }
   if (x->asked) got_blksize = x->blksize, got_window = x->window;
 }
 
@@ -238,7 +255,7 @@ static void open_reference(const char *path) {
 
 static void options(int argc, char **argv) {
   server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(69)};
-  for (int o; (o = getopt(argc, argv, "h:p:f:c:b:w:n:N:t:r:T:")) != -1;) switch (o) {
+  for (int o; (o = getopt(argc, argv, "h:p:f:c:b:w:n:N:t:r:T:g")) != -1;) switch (o) {
     case 'h': if (!inet_pton(AF_INET, optarg, &server.sin_addr)) refuse("-h takes an IPv4 address"); break;
     case 'p': server.sin_port = htons(atoi(optarg)); break;
     case 'f': name = optarg; break;
@@ -250,6 +267,7 @@ static void options(int argc, char **argv) {
     case 't': retry_s = atoi(optarg) / 1e3; break;
     case 'r': tries_max = atoi(optarg); break;
     case 'T': deadline_s = atof(optarg); break;
+    case 'g': grouped = 1; break;
     default: refuse("see the head of tftpload.c");
     }
   if (!reference || !*name || strlen(name) > 400 || clients < 1) refuse("-h, -f and -c are needed");

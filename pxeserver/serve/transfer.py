@@ -78,7 +78,7 @@ class Transfer:
         self._name = name
         self._blocks = blocks
         self._count = blocks.count
-        self._frames = blocks.frames if terms.windowsize == 1 else ()
+        self._frames = blocks.frames
         self._terms = terms
         self._windowsize = terms.windowsize
         self._ended = ended
@@ -113,8 +113,12 @@ class Transfer:
         if now > self._measure_at:
             self._measure(now)
         self._acked = sent
-        self._sent = sent + 1
         self._moved = now
+        if self._windowsize > 1:
+            self._sent = min(sent + self._windowsize, self._count)
+            self._transmit(self._frames[sent : self._sent])
+            return False
+        self._sent = sent + 1
         try:
             self._emit(self._frames[sent])
         except OSError:
