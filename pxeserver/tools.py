@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from pxeserver.errors import Refused
 
@@ -21,3 +22,10 @@ def need_tools(tools: Mapping[str, str]) -> None:
     for tool, package in tools.items():
         if find_tool(tool) is None:
             raise Refused("tool-missing", f"{tool} is not installed", hint=f"apt-get install {package}")
+
+
+def need_files(files: Mapping[Path, str]) -> None:
+    """The same for files that a package brings."""
+    for path, package in files.items():
+        if not path.is_file():
+            raise Refused("tool-missing", f"{path} is not installed", hint=f"apt-get install {package}")

@@ -234,14 +234,13 @@ def export(context: Context, image: str, form: str, folder: Path, name: str | No
         out.say(str(archive.export(catalogue, found, Target(_existing(folder), name or found.spec))))
         return
     outputs.checked([form])
-    write = outputs.FORMS[form].files
-    if write is None:
+    if outputs.FORMS[form].streamable:
         raise Refused(
             "format-not-stored", f"{form} is made from the spec, not from an image", hint="pxeserver build -f"
         )
     outputs.need([form], found.arch)
     target = Target(_existing(folder), name or found.spec)
-    for path in write(outputs.exported(catalogue.details(found)), catalogue.store, target):
+    for path in outputs.write(form, outputs.exported(catalogue.details(found)), catalogue.store, target):
         out.say(str(path))
 
 

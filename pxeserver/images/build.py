@@ -105,9 +105,8 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
     cache.sweep(time.time())
     files: list[Path] = []
     for name in formats:
-        write = FORMS[name].files
-        assert write is not None and request.target is not None
-        files += write(ready, store, request.target)
+        assert request.target is not None
+        files += outputs.write(name, ready, store, request.target)
     image = _stored(request, made, bases, ready, cache.label, whole.sbom, store)
     return Built(image, tuple(files), made.warnings)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pxeserver.errors import UsageError, did_you_mean
-from pxeserver.images import compress, ukiform
+from pxeserver.errors import Refused, UsageError, did_you_mean
+from pxeserver.images import bootfiles, compress, diskforms, isoforms, rootforms, ukiform
 from pxeserver.images.catalogue import Details
 from pxeserver.images.entry import FILE, Entry, text
 from pxeserver.images.initrd import Assembled
@@ -28,10 +28,11 @@ DEFAULT = "kernel+initrd"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`files` makes files out of an assembled image, `stream` writes the tree itself as one stream ("tar", ...)."""
+    """`files` makes files out of an assembled image; without it the tree itself is one stream ("tar", ...)."""
 
     files: Callable[[Assembled, Store, Target], Iterator[Path]] | None = None
     needs: Callable[[str], None] | None = None  # Refused "tool-missing" and such for this architecture
+    boots: bool = False  # by itself, so there must be a kernel
     suffix: str = ""
     dockerfile: bool = False
 
@@ -45,10 +46,7 @@ def _kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Pa
         yield copied(store.blob_path(made.kernel.digest), target.path("-kernel"))
     yield copied(store.blob_path(made.initrd.digest), target.path("-initrd.img"))
     if made.cmdline:
-        path = target.path("-cmdline")
-        with whole_file(path) as file:
-            file.write(made.cmdline.encode("utf-8", "surrogateescape"))
-        yield path
+        yield bootfiles.cmdline(made, target)
 
 
 def _tar_kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
@@ -77,18 +75,36 @@ def exported(details: Details) -> Assembled:
     )
 
 
+def _converted(kind: str, ending: str, *, efi: bool = False, options: str = "", sized: bool = False) -> Form:
+    return Form(
+        files=diskforms.converted(kind, ending, efi=efi, options=options, sized=sized),
+        needs=diskforms.need_converted(diskforms.need_efi if efi else diskforms.need_bios),
+        boots=True,
+    )
+
+
 FORMS: dict[str, Form] = {
     "kernel+initrd": Form(files=_kernel_initrd),
     "tar-kernel-initrd": Form(files=_tar_kernel_initrd),
-    "uki": Form(files=ukiform.files, needs=ukiform.needs),
+    "uki": Form(files=ukiform.files, needs=ukiform.needs, boots=True),
+    "kernel+squashfs": Form(files=rootforms.squashfs, needs=rootforms.need_squashfs),
+    "kernel+erofs": Form(files=rootforms.erofs, needs=rootforms.need_erofs),
+    "kernel+iso": Form(files=rootforms.iso, needs=rootforms.need_iso),
+    "iso-bios": Form(files=isoforms.bios, needs=isoforms.need_bios, boots=True),
+    "iso-efi": Form(files=isoforms.efi, needs=isoforms.need_efi, boots=True),
+    "raw-bios": Form(files=diskforms.raw_bios, needs=diskforms.need_bios, boots=True),
+    "raw-efi": Form(files=diskforms.raw_efi, needs=diskforms.need_efi, boots=True),
+    "qcow2-bios": _converted("qcow2", ".qcow2", sized=True),
+    "qcow2-efi": _converted("qcow2", "-efi.qcow2", efi=True),
+    "vhd": _converted("vpc", ".vhd", options="subformat=fixed,force_size=on"),
+    "dynamic-vhd": _converted("vpc", ".vhd", options="subformat=dynamic,force_size=on"),
+    "vmdk": _converted("vmdk", ".vmdk", options="subformat=streamOptimized"),
     "tar": Form(suffix=".tar"),
     "docker": Form(suffix=".docker", dockerfile=True),
 }
-# LinuxKit makes these by running its mkimage containers
-_ELSEWHERE = (
-    *("aws", "dynamic-vhd", "gcp", "iso-bios", "iso-efi", "iso-efi-initrd", "kernel+erofs", "kernel+iso"),
-    *("kernel+squashfs", "qcow2-bios", "qcow2-efi", "raw-bios", "raw-efi", "rpi3", "vhd", "vmdk"),
-)
+_SAME_FILE = (("kernel+iso", "iso-bios"), ("vhd", "dynamic-vhd"))
+# LinuxKit's other formats -> what comes nearest here
+_ELSEWHERE = {"aws": "raw-bios", "gcp": "raw-bios", "iso-efi-initrd": "raw-efi", "rpi3": "kernel+initrd"}
 
 
 def checked(formats: Sequence[str]) -> tuple[str, ...]:
@@ -99,11 +115,15 @@ def checked(formats: Sequence[str]) -> tuple[str, ...]:
             continue
         known = f"known: {', '.join(FORMS)}"
         if name in _ELSEWHERE:
-            raise UsageError("format-unsupported", f"format {name} is not made here", hint=known)
+            near = _ELSEWHERE[name]
+            raise UsageError("format-unsupported", f"format {name} is not made here; nearest is {near}", hint=known)
         raise UsageError("format-unknown", f'unknown format type "{name}"{did_you_mean(name, FORMS)}', hint=known)
     streamed = next((n for n in names if FORMS[n].streamable), "")
     if streamed and len(names) > 1:
         raise UsageError("format-alone", f"format type {streamed} must be the only format specified")
+    for one, other in _SAME_FILE:
+        if one in names and other in names:
+            raise UsageError("format-clash", f"{one} and {other} are written to the same file", hint="one at a time")
     return names
 
 
@@ -113,6 +133,15 @@ def need(formats: Sequence[str], arch: str) -> None:
         needs = FORMS[name].needs
         if needs is not None:
             needs(arch)
+
+
+def write(name: str, made: Assembled, store: Store, target: Target) -> Iterator[Path]:
+    """The files of a form that is no stream, each as soon as it is whole."""
+    form = FORMS[name]
+    assert form.files is not None
+    if form.boots and made.kernel is None:
+        raise Refused("spec-no-kernel", f"{target.name} has no kernel, so {name} could not boot", hint="kernel.image")
+    yield from form.files(made, store, target)
 
 
 def write_tree(tree: Tree, sink: Sink) -> None:

@@ -25,6 +25,7 @@ class Target:
     stream: BinaryIO | None = None
     file: Path | None = None
     exact: bool = False
+    size: int = 0  # bytes of a disk whose size is given; 0 = its form's own
 
     def path(self, ending: str) -> Path:
         return self.folder / (self.name + ending)
@@ -55,3 +56,10 @@ def copied(source: Path, to: Path) -> Path:
     with whole_file(to) as out, source.open("rb") as file:
         shutil.copyfileobj(file, out, 1 << 20)
     return to
+
+
+@contextmanager
+def whole_path(path: Path) -> Iterator[Path]:
+    """The same for a file that another program writes: gives the path where it is made."""
+    with whole_file(path) as file:
+        yield Path(file.name)

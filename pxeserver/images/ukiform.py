@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pxeserver.errors import Refused
 from pxeserver.images import kernel, uki
 from pxeserver.images.entry import FILE, Entry
 from pxeserver.images.initrd import Assembled
@@ -69,8 +68,7 @@ def os_release(name: str, digest: str) -> bytes:
 @contextmanager
 def efi_kernel(made: Assembled, store: Store) -> Iterator[uki.Section]:
     """The kernel as UEFI can start it: out of its gzip file where arm64 has one. Refused "kernel-no-efi" otherwise."""
-    if made.kernel is None:
-        raise Refused("spec-no-kernel", "there is no kernel, so nothing could be started", hint="add kernel.image")
+    assert made.kernel is not None, "outputs.write looks first"
     path = store.blob_path(made.kernel.digest)
     with contextlib.ExitStack() as stack:
         with path.open("rb") as start:

@@ -68,6 +68,16 @@ class Kernel:
     cmdline: str
 
 
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A disk or CD that the firmware may boot: /dev/sda or /dev/sr0. Nothing is ever written to its file."""
+
+    path: Path
+    format: str = "raw"
+    cdrom: bool = False
+    readonly: bool = False
+
+
 def firmware(hardware: Hardware) -> tuple[Path, Path]:
     """UEFI firmware of such a machine: (code, template of its variables). NotFound "firmware-missing"."""
     arm = hardware.arch == "arm64"
@@ -81,7 +91,13 @@ def firmware(hardware: Hardware) -> tuple[Path, Path]:
 
 
 def command(
-    hardware: Hardware, *, netdev: str, serial: Sequence[str], folder: Path, kernel: Kernel | None = None
+    hardware: Hardware,
+    *,
+    netdev: str,
+    serial: Sequence[str],
+    folder: Path,
+    kernel: Kernel | None = None,
+    drive: Drive | None = None,
 ) -> list[str]:
     """The whole QEMU command line.
 
@@ -111,8 +127,15 @@ def command(
             argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         off = {"": (), "http": PXE_SWITCHES, "pxe6": PXE_SWITCHES[:1]}[hardware.network]
         argv += [word for switch in off for word in ("-fw_cfg", f"name={switch},string=n")]
+    if drive is not None:
+        kind = "media=cdrom,readonly=on" if drive.cdrom else "readonly=on" if drive.readonly else "snapshot=on"
+        argv += ["-drive", f"if=none,id=d0,format={drive.format},{kind},file={_plain(drive.path)}"]
+        first = "" if kernel else ",bootindex=0"
+        argv += ["-device", "virtio-scsi-pci", "-device", f"scsi-{'cd' if drive.cdrom else 'hd'},drive=d0{first}"]
     if kernel is not None:
-        argv += ["-kernel", str(kernel.kernel), "-append", kernel.cmdline]
+        argv += ["-kernel", str(kernel.kernel)]
+        if kernel.cmdline:  # an EFI program has its own, and an empty one would replace it
+            argv += ["-append", kernel.cmdline]
         if kernel.initrd is not None:
             argv += ["-initrd", str(kernel.initrd)]
     return argv

@@ -1,4 +1,4 @@
-"""Boot an image in a QEMU of this host: kernel and initrd directly, its serial console on the terminal."""
+"""Boot an image in a QEMU of this host, by its kernel or its firmware; its serial console on the terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pxeserver.errors import NotFound, UsageError
+from pxeserver.errors import UsageError
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
-from pxeserver.local import netlab, qemu
+from pxeserver.local import bootable, netlab, qemu
+from pxeserver.local.bootable import Bootable
 
 KVM = Path("/dev/kvm")
 # A kernel under a working KVM says its first line well within a second.
@@ -36,30 +37,29 @@ def parse_publish(text: str) -> Publish:
     return Publish(int(host), int(guest))
 
 
-def find_image(text: str, data: Path) -> qemu.Kernel:
-    """Files of a built image, by its name in the catalogue or by the path prefix that `build` wrote.
+def find_image(text: str, data: Path) -> Bootable:
+    """What a path or prefix names (see `bootable`), else a built image by its name in the catalogue.
 
     NotFound as the catalogue says it, unless `text` looks like a path: then "image-files-missing".
     """
-    prefix = Path(text)
-    kernel, initrd, cmdline = (prefix.with_name(prefix.name + end) for end in ("-kernel", "-initrd.img", "-cmdline"))
-    if kernel.is_file():
-        return qemu.Kernel(
-            kernel, initrd if initrd.is_file() else None, cmdline.read_text().strip() if cmdline.is_file() else ""
-        )
+    found = bootable.find(text)
+    if found is not None:
+        return found
     if "/" in text:
-        raise NotFound("image-files-missing", f"no file {kernel}", hint="pxeserver build writes NAME-kernel and so on")
+        raise bootable.missing(text)
     store = Store(data / "store")
     image = Catalogue(store).get(text)
-    return qemu.Kernel(store.blob_path(image.kernel.digest), store.blob_path(image.initrd.digest), image.cmdline)
+    kernel = qemu.Kernel(store.blob_path(image.kernel.digest), store.blob_path(image.initrd.digest), image.cmdline)
+    return Bootable(image.short, kernel)
 
 
-def kvm_works(kernel: Path) -> bool:
-    """Whether KVM starts this kernel here. The device's existence proves nothing: some only pretend."""
+def kvm_works(kernel: Path | None) -> bool:
+    """Whether KVM starts this kernel here, or the firmware. The device proves nothing: some only pretend."""
     if not KVM.exists():
         return False
     hardware = qemu.Hardware(memory_mib=512, accel="kvm")
-    probe = qemu.Kernel(kernel.resolve(), None, "console=ttyS0 earlyprintk=serial,ttyS0 panic=-1")
+    probe = qemu.Kernel(kernel.resolve(), None, "console=ttyS0 earlyprintk=serial,ttyS0 panic=-1") if kernel else None
+    sign = b"Linux version" if kernel else b"SeaBIOS"
     with tempfile.TemporaryDirectory(prefix="pxeserver-kvm-") as temporary:
         log = Path(temporary) / "serial"
         argv = qemu.command(
@@ -79,7 +79,7 @@ def kvm_works(kernel: Path) -> bool:
         try:
             end = time.monotonic() + KVM_PATIENCE
             while time.monotonic() < end:
-                if log.exists() and b"Linux version" in log.read_bytes():
+                if log.exists() and sign in log.read_bytes():
                     return True
                 if process.poll() is not None:
                     return False
@@ -89,16 +89,17 @@ def kvm_works(kernel: Path) -> bool:
             netlab.stop(process)
 
 
-def run(image: qemu.Kernel, hardware: qemu.Hardware, publish: tuple[Publish, ...], say: Callable[[str], None]) -> int:
+def run(image: Bootable, hardware: qemu.Hardware, publish: tuple[Publish, ...], say: Callable[[str], None]) -> int:
     """Run the machine until it is off; QEMU's exit status. `hardware.accel` "" = KVM if it works, else TCG.
 
     The terminal is the serial console (Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor).
     """
     netlab.need_tools(qemu.TOOLS | {"setpriv": "util-linux"})
     if not hardware.accel:
-        works = kvm_works(image.kernel)
+        plain = image.kernel if image.firmware != "uefi" else None
+        works = kvm_works(plain.kernel if plain else None)
         if not works:
-            say("KVM does not start this kernel here: running in software (TCG), about ten times slower")
+            say("KVM starts no machine here: running in software (TCG), about ten times slower")
         hardware = replace(hardware, accel="kvm" if works else "tcg")
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{p.host}-:{p.guest}" for p in publish)
     with tempfile.TemporaryDirectory(prefix="pxeserver-run-") as temporary:
@@ -107,7 +108,8 @@ def run(image: qemu.Kernel, hardware: qemu.Hardware, publish: tuple[Publish, ...
             netdev=f"user{forwards}",
             serial=["-serial", "mon:stdio", "-no-reboot"],
             folder=Path(temporary),
-            kernel=image,
+            kernel=image.kernel,
+            drive=image.drive,
         )
         # should we be killed, the machine goes too
         return subprocess.run(["setpriv", "--pdeathsig", "TERM", *argv], check=False).returncode

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pxeserver.errors import PxeServerError
+from pxeserver.images import elf
 from pxeserver.images.entry import symlink, text
-from pxeserver.local.bases import elf, make, tree
+from pxeserver.local.bases import make, tree
 from pxeserver.local.bases.apt import host_arch
 from pxeserver.local.bases.deb import Unpacked, merged, unpack
 from pxeserver.local.bases.recipe import Recipe

@@ -27,14 +27,15 @@ def test_a_publish_that_makes_no_sense(text: str) -> None:
 def test_files_by_their_prefix(tmp_path: Path) -> None:
     for end, text in (("-kernel", "K"), ("-initrd.img", "I"), ("-cmdline", "console=ttyS0\n")):
         (tmp_path / f"web{end}").write_text(text)
-    assert run.find_image(f"{tmp_path}/web", tmp_path / "data") == qemu.Kernel(
+    assert run.find_image(f"{tmp_path}/web", tmp_path / "data").kernel == qemu.Kernel(
         tmp_path / "web-kernel", tmp_path / "web-initrd.img", "console=ttyS0"
     )
 
 
 def test_a_kernel_alone_is_enough(tmp_path: Path) -> None:
     (tmp_path / "web-kernel").write_text("K")
-    assert run.find_image(f"{tmp_path}/web", tmp_path / "data") == qemu.Kernel(tmp_path / "web-kernel", None, "")
+    found = run.find_image(f"{tmp_path}/web", tmp_path / "data")
+    assert found.kernel == qemu.Kernel(tmp_path / "web-kernel", None, "")
 
 
 def test_a_path_without_files(tmp_path: Path) -> None:
@@ -47,7 +48,8 @@ def test_a_built_image_by_name(tmp_path: Path) -> None:
     kernel, initrd = store.add_bytes(b"kernel"), store.add_bytes(b"initrd")
     image = Image("sha256:" + "1" * 64, "web", kernel, initrd, "console=ttyS0 quiet", "amd64")
     Catalogue(store).add(image, spec_text=b"kernel: {}\n")
-    found = run.find_image("web", tmp_path)
+    found = run.find_image("web", tmp_path).kernel
+    assert found is not None
     assert (found.kernel.read_bytes(), found.cmdline) == (b"kernel", "console=ttyS0 quiet")
     assert found.initrd is not None
     assert found.initrd.read_bytes() == b"initrd"

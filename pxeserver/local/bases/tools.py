@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pxeserver.errors import PxeServerError
+from pxeserver.images import elf
 from pxeserver.images.entry import from_disk
-from pxeserver.local.bases import elf
 from pxeserver.local.bases.deb import Unpacked
 from pxeserver.local.bases.tree import Tree, add_libraries
 

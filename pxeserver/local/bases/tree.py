@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pxeserver.errors import PxeServerError
+from pxeserver.images import elf
 from pxeserver.images.entry import SYMLINK, Entry, folder, parents, symlink, text
 from pxeserver.images.tarwrite import TarWriter
 from pxeserver.images.writers import Sink
-from pxeserver.local.bases import elf
 from pxeserver.local.bases.deb import Unpacked, merged
 from pxeserver.local.bases.recipe import Recipe
 
