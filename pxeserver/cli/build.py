@@ -19,6 +19,7 @@ from pxeserver.cli.specs import read
 from pxeserver.errors import NotFound, UsageError
 from pxeserver.images import outputs, specfiles
 from pxeserver.images.compress import KINDS
+from pxeserver.images.target import Target
 from pxeserver.linuxkit.loader import SpecSource
 
 _STREAM = click.Path(path_type=Path, allow_dash=True)
@@ -53,6 +54,13 @@ class Flags:
     compress: str | None
     strict: bool
     quiet: bool
+
+    @property
+    def bytes(self) -> int:
+        """--size; 0 = not given. A number alone is GiB, as in LinuxKit."""
+        if self.size is None:
+            return 0
+        return int(self.size.rstrip("MG")) << (20 if self.size.endswith("M") else 30)
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -102,7 +110,7 @@ class Flags:
 @click.option("--no-sbom", is_flag=True, help="Put no bill of materials into the image.")
 @click.option("--sbom-output", default="sbom.spdx.json", show_default=True, help="Path of the SBOM in the image.")
 @click.option("--sbom-current-time", is_flag=True, help="Date the SBOM now (the digest then differs each time).")
-@click.option("--size", help="Size of disk formats; has no effect on others.")
+@click.option("--size", help="Size of the disk of qcow2-bios; no effect on others.  [default: 1024M]")
 @click.option("--strict", is_flag=True, help="LinuxKit's very tree, accidents included; refuse what it refuses.")
 @click.option("--dry-run", is_flag=True, help="Print the merged spec and build nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings and errors only.")
@@ -125,13 +133,11 @@ def build(context: Context, /, **options: Any) -> None:
     from pxeserver.images.locked import LockedSource
     from pxeserver.images.sources import open_source
     from pxeserver.images.store import Store
-    from pxeserver.images.target import Target
 
     config = context.config
     store = Store(config.data / "store")
     name = flags.name or specfiles.image_name(specs[-1].name)
-    stream = sys.stdout.buffer if str(flags.o) == "-" else None
-    target = Target(flags.dir or Path(), name, stream, flags.o if stream is None else None, exact=flags.strict)
+    target = _target(flags, name)
     with drawn(flags.quiet) as progress:
         source = open_source(
             config.images.source if flags.source is None else flags.source,
@@ -163,8 +169,14 @@ def build(context: Context, /, **options: Any) -> None:
         built = run(request, store, config, progress)
     for path in built.files:
         out.note(f"wrote {path}")
-    if built.image is not None and stream is None:
+    if built.image is not None and target.stream is None:
         out.say(f"{built.image.spec}@{built.image.digest}")
+
+
+def _target(flags: Flags, name: str) -> Target:
+    stream = sys.stdout.buffer if str(flags.o) == "-" else None
+    file = flags.o if stream is None else None
+    return Target(flags.dir or Path(), name, stream, file, exact=flags.strict, size=flags.bytes)
 
 
 def _check(flags: Flags) -> None:

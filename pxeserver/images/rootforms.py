@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ EARLY = "-early-initrd.img"
 
 
 def need_squashfs(arch: str) -> None:
-    need_tools({"mksquashfs": "squashfs-tools"})
+    need_tools({"mksquashfs": "squashfs-tools", **_UNPACK})
 
 
 def need_erofs(arch: str) -> None:
@@ -42,15 +42,11 @@ _UNPACK = {"tar": "tar"} if os.geteuid() == 0 else {"tar": "tar", "fakeroot": "f
 def squashfs(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
     tree = RootTree(made, store)
     yield from _boot_files(made, tree, store, target)
-    with whole_path(target.path("-squashfs.img")) as out:
-        times = ("-mkfs-time", str(FIXED_TIME), "-root-time", str(FIXED_TIME))
-        root = ("-root-mode", "0755", "-root-uid", "0", "-root-gid", "0")
+    with whole_path(target.path("-squashfs.img")) as out, unpacked(tree, target) as folder:
+        words = ("-noappend", "-no-progress", "-quiet", "-no-xattrs", "-mkfs-time", str(FIXED_TIME))
         limits = ("-mem", "128M", "-comp", "gzip", "-b", "128K")
-        programs.run(
-            ["mksquashfs", "-", out, "-tar", "-noappend", "-no-progress", "-quiet", *times, *root, *limits],
-            tree.write_tar,
-            env={"SOURCE_DATE_EPOCH": ""},  # refused beside -mkfs-time
-        )
+        # mksquashfs refuses the variable beside the option, and would move times of files with it
+        folder.run(["mksquashfs", folder.path, out, *words, *limits], env={"SOURCE_DATE_EPOCH": ""})
     yield target.path("-squashfs.img")
 
 
@@ -94,8 +90,8 @@ class Unpacked:
         self.path.mkdir()
         self._state = home / "owners"
 
-    def run(self, argv: Sequence[str | Path]) -> None:
-        programs.run([*self._as_root("-i"), *argv])
+    def run(self, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+        programs.run([*self._as_root("-i"), *argv], env=env)
 
     def unpack(self, tree: RootTree) -> None:
         tar = ("tar", "-x", "-p", "--same-owner", "--numeric-owner", "--delay-directory-restore", "-f", "-")
