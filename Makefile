@@ -12,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ENV_SUDO := $(if $(SUDO),$(SUDO) --preserve-env=CI,)
 
 # What the output formats of a build are made with.
-OUTPUT_PACKAGES := systemd-boot-efi squashfs-tools erofs-utils xorriso isolinux syslinux syslinux-common mtools dosfstools fdisk qemu-utils fakeroot busybox-static
+OUTPUT_PACKAGES := systemd-boot-efi squashfs-tools erofs-utils xorriso isolinux syslinux syslinux-common mtools dosfstools fdisk qemu-utils fakeroot
 # What a private network with a diskless machine takes; then what the tests take besides.
 DEMO_PACKAGES := qemu-system-x86 ipxe-qemu ovmf ipxe dnsmasq-base iproute2 ca-certificates
 BENCH_PACKAGES := $(DEMO_PACKAGES) gcc libc6-dev nginx-light tftpd-hpa pigz

@@ -13,7 +13,7 @@ from pxeserver.errors import Refused
 from pxeserver.images import programs, uki, ukiform
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.store import Store
-from pxeserver.images.target import Target, whole_file
+from pxeserver.images.target import Target
 
 _SPACE = uuid.UUID("a1d2b9c4-3c0e-5b57-8f5d-6a7c1e9f4d20")
 _MIB = 1 << 20
@@ -25,13 +25,6 @@ FAT_TOOLS = {"mkfs.vfat": "dosfstools", "mcopy": "mtools"}
 def ident(made: Assembled, what: str) -> uuid.UUID:
     """The same for the same image: identifiers are part of the bytes."""
     return uuid.uuid5(_SPACE, f"{made.digest} {what}")
-
-
-def cmdline(made: Assembled, target: Target) -> Path:
-    path = target.path("-cmdline")
-    with whole_file(path) as file:
-        file.write(made.cmdline.encode("utf-8", "surrogateescape"))
-    return path
 
 
 def with_root(cmdline: str, device: str) -> str:

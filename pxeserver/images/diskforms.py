@@ -25,6 +25,7 @@ _START = 1 << 20  # of the one partition
 _SPARE = 1 << 20  # for the GPT at the end
 _ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _MBR = {Path("/usr/lib/syslinux/mbr/mbr.bin"): "syslinux-common"}
+_QEMU = {"qemu-img": "qemu-utils"}
 DEFAULT_SIZE = 1024 << 20  # of qcow2-bios, as in LinuxKit
 
 
@@ -39,12 +40,14 @@ def need_bios(arch: str) -> None:
     need_files(_MBR)
 
 
-def need_converted(first: Callable[[str], None]) -> Callable[[str], None]:
-    def need(arch: str) -> None:
-        first(arch)
-        need_tools({"qemu-img": "qemu-utils"})
+def need_efi_converted(arch: str) -> None:
+    need_efi(arch)
+    need_tools(_QEMU)
 
-    return need
+
+def need_bios_converted(arch: str) -> None:
+    need_bios(arch)
+    need_tools(_QEMU)
 
 
 def raw_efi(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
@@ -61,7 +64,7 @@ def raw_bios(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
     yield target.path("-bios.img")
 
 
-def converted(kind: str, ending: str, *, efi: bool = False, options: str = "", sized: bool = False) -> Form:
+def _converted(kind: str, ending: str, *, efi: bool = False, options: str = "", sized: bool = False) -> Form:
     """A form that is the raw disk in another format of qemu-img. `sized`: --size tells how large the disk is."""
 
     def make(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
@@ -135,3 +138,10 @@ def _partitioned(image: Path, size: int, *script: str) -> None:
         sink.write(text)
 
     programs.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image], feed)
+
+
+qcow2_bios = _converted("qcow2", ".qcow2", sized=True)
+qcow2_efi = _converted("qcow2", "-efi.qcow2", efi=True)
+vhd = _converted("vpc", ".vhd", options="subformat=fixed,force_size=on")
+dynamic_vhd = _converted("vpc", ".vhd", options="subformat=dynamic,force_size=on")
+vmdk = _converted("vmdk", ".vmdk", options="subformat=streamOptimized")

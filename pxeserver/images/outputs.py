@@ -8,16 +8,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from pxeserver.errors import Refused, UsageError, did_you_mean
-from pxeserver.images import bootfiles, compress, diskforms, isoforms, rootforms, ukiform
+from pxeserver.images import compress
 from pxeserver.images.catalogue import Details
 from pxeserver.images.entry import FILE, Entry, text
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.store import Store
-from pxeserver.images.target import Target, copied, whole_file
+from pxeserver.images.target import Target, copied, whole_file, write_cmdline
 from pxeserver.images.tarwrite import TarWriter
 from pxeserver.images.tree import Tree
 from pxeserver.images.writers import Sink
@@ -46,7 +47,7 @@ def _kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Pa
         yield copied(store.blob_path(made.kernel.digest), target.path("-kernel"))
     yield copied(store.blob_path(made.initrd.digest), target.path("-initrd.img"))
     if made.cmdline:
-        yield bootfiles.cmdline(made, target)
+        yield write_cmdline(made.cmdline, target)
 
 
 def _tar_kernel_initrd(made: Assembled, store: Store, target: Target) -> Iterator[Path]:
@@ -75,30 +76,31 @@ def exported(details: Details) -> Assembled:
     )
 
 
-def _converted(kind: str, ending: str, *, efi: bool = False, options: str = "", sized: bool = False) -> Form:
-    return Form(
-        files=diskforms.converted(kind, ending, efi=efi, options=options, sized=sized),
-        needs=diskforms.need_converted(diskforms.need_efi if efi else diskforms.need_bios),
-        boots=True,
-    )
+def _late(module: str, needs: str, files: str, *, boots: bool = True) -> Form:
+    """A form whose module is only imported when it is asked for: builds start without them."""
+
+    def named(name: str) -> Callable[..., Any]:
+        return cast(Callable[..., Any], getattr(import_module(f"pxeserver.images.{module}"), name))
+
+    return Form(lambda made, store, target: named(files)(made, store, target), lambda arch: named(needs)(arch), boots)
 
 
 FORMS: dict[str, Form] = {
     "kernel+initrd": Form(files=_kernel_initrd),
     "tar-kernel-initrd": Form(files=_tar_kernel_initrd),
-    "uki": Form(files=ukiform.files, needs=ukiform.needs, boots=True),
-    "kernel+squashfs": Form(files=rootforms.squashfs, needs=rootforms.need_squashfs),
-    "kernel+erofs": Form(files=rootforms.erofs, needs=rootforms.need_erofs),
-    "kernel+iso": Form(files=rootforms.iso, needs=rootforms.need_iso),
-    "iso-bios": Form(files=isoforms.bios, needs=isoforms.need_bios, boots=True),
-    "iso-efi": Form(files=isoforms.efi, needs=isoforms.need_efi, boots=True),
-    "raw-bios": Form(files=diskforms.raw_bios, needs=diskforms.need_bios, boots=True),
-    "raw-efi": Form(files=diskforms.raw_efi, needs=diskforms.need_efi, boots=True),
-    "qcow2-bios": _converted("qcow2", ".qcow2", sized=True),
-    "qcow2-efi": _converted("qcow2", "-efi.qcow2", efi=True),
-    "vhd": _converted("vpc", ".vhd", options="subformat=fixed,force_size=on"),
-    "dynamic-vhd": _converted("vpc", ".vhd", options="subformat=dynamic,force_size=on"),
-    "vmdk": _converted("vmdk", ".vmdk", options="subformat=streamOptimized"),
+    "uki": _late("ukiform", "needs", "files"),
+    "kernel+squashfs": _late("rootforms", "need_squashfs", "squashfs", boots=False),
+    "kernel+erofs": _late("rootforms", "need_erofs", "erofs", boots=False),
+    "kernel+iso": _late("rootforms", "need_iso", "iso", boots=False),
+    "iso-bios": _late("isoforms", "need_bios", "bios"),
+    "iso-efi": _late("isoforms", "need_efi", "efi"),
+    "raw-bios": _late("diskforms", "need_bios", "raw_bios"),
+    "raw-efi": _late("diskforms", "need_efi", "raw_efi"),
+    "qcow2-bios": _late("diskforms", "need_bios_converted", "qcow2_bios"),
+    "qcow2-efi": _late("diskforms", "need_efi_converted", "qcow2_efi"),
+    "vhd": _late("diskforms", "need_bios_converted", "vhd"),
+    "dynamic-vhd": _late("diskforms", "need_bios_converted", "dynamic_vhd"),
+    "vmdk": _late("diskforms", "need_bios_converted", "vmdk"),
     "tar": Form(suffix=".tar"),
     "docker": Form(suffix=".docker", dockerfile=True),
 }

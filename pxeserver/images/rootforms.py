@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pxeserver.images import bootfiles, early, programs
+from pxeserver.images import early, programs
 from pxeserver.images.bootfiles import ident
 from pxeserver.images.entry import FIXED_TIME
 from pxeserver.images.initrd import Assembled
 from pxeserver.images.rootfs import RootTree
 from pxeserver.images.store import Store
-from pxeserver.images.target import Target, copied, whole_file, whole_path
+from pxeserver.images.target import Target, copied, whole_file, whole_path, write_cmdline
 from pxeserver.tools import need_tools
 
 EARLY = "-early-initrd.img"
@@ -71,7 +71,7 @@ def _boot_files(made: Assembled, tree: RootTree, store: Store, target: Target) -
     if made.kernel is not None:
         yield copied(store.blob_path(made.kernel.digest), target.path("-kernel"))
     if made.cmdline:
-        yield bootfiles.cmdline(made, target)
+        yield write_cmdline(made.cmdline, target)
     if early.needed(tree) or made.ucode is not None:
         path = target.path(EARLY)
         with whole_file(path) as out:

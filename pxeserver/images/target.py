@@ -63,3 +63,11 @@ def whole_path(path: Path) -> Iterator[Path]:
     """The same for a file that another program writes: gives the path where it is made."""
     with whole_file(path) as file:
         yield Path(file.name)
+
+
+def write_cmdline(cmdline: str, target: Target) -> Path:
+    """BASE-cmdline: the text and nothing else."""
+    path = target.path("-cmdline")
+    with whole_file(path) as file:
+        file.write(cmdline.encode("utf-8", "surrogateescape"))
+    return path
