@@ -33,7 +33,8 @@ def path(digest: str) -> str:
 def choose(request: BootRequest, family: str, machine: Machine | None, chosen: Profile, config: Config) -> Whole:
     """A pin decides; without one, UEFI HTTP boot takes the image's UKI when nothing needs a script."""
     pin = machine.pin.loader if machine is not None else ""
-    if request.ipxe or family == "bios" or (pin and pin != UKI) or not (pin or request.http):
+    by_itself = request.http and not request.arch.uboot  # U-Boot can start EFI programs, or was built without
+    if request.ipxe or family == "bios" or (pin and pin != UKI) or not (pin or by_itself):
         return Whole()
     image = chosen.image
     if image is None:

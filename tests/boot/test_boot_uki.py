@@ -13,7 +13,7 @@ from pxeserver.boot.quirks import load_quirks
 from pxeserver.boot.request import BootRequest
 from pxeserver.config import Config, Defaults
 from pxeserver.model import UKI, Blob, FleetView, Image, Pin
-from pxeserver.wire import dhcp
+from pxeserver.wire import dhcp, pxe
 
 QUIRKS = load_quirks()
 HEX = "33" * 32
@@ -80,6 +80,13 @@ def test_a_pin_to_a_loader_keeps_the_loader(asked: Asked, with_uki: FleetView) -
 )
 def test_bios_and_ipxe_get_what_they_always_get(asked: Asked, with_uki: FleetView, name: str) -> None:
     assert told(asked(name), pinned(with_uki, UKI)).kind == told(asked(name), with_uki).kind != "image"
+
+
+def test_u_boot_takes_it_only_when_pinned(asked: Asked, with_uki: FleetView) -> None:
+    arm = replace(with_uki, images={d: replace(i, arch="arm64") for d, i in with_uki.images.items()})
+    request = replace(asked("ovmf-http.discover"), arch=pxe.ARCHES[24])
+    assert told(request, arm).kind != "image"
+    assert told(request, pinned(arm, UKI)).kind == "image"
 
 
 def test_edits_of_the_command_line_take_a_script_unless_pinned(asked: Asked, with_uki: FleetView) -> None:
