@@ -145,7 +145,7 @@ class BootRoutes:
 
         def sent(result: Sent) -> None:
             if what != "loader":
-                last = what == "initrd" and result.to_the_end
+                last = what in ("initrd", "uki") and result.to_the_end
                 self.gate.ended(token.mac, self._clock(), last=last)
             moved = Delivery(name, request.peer, result.first + result.sent, result.size, result.seconds)
             if result.to_the_end:
