@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pxeserver.boot import cmdline, preflight
+from pxeserver.boot import cmdline, personal, preflight
 from pxeserver.boot.admission import Wait
 from pxeserver.boot.answer import SCRIPT
 from pxeserver.boot.profile import LOCAL_BOOT_VAR, Profile
@@ -72,7 +72,7 @@ def render(
 
     `templates` are the user's folders, searched before the shipped one. Raises NotFound (`template-not-found`),
     UsageError (`template-syntax`, `template-undefined`, `template-failed`, `template-not-ipxe`) or Refused
-    (`script-bad-value`, `cmdline-*`); answer those with `failure`.
+    (`script-bad-value`, `cmdline-*`, `personal-*`); answer those with `failure`.
     """
     values = context(profile, machine, ctx)
     if wait is not None:
@@ -104,11 +104,17 @@ def context(profile: Profile, machine: Machine | None, ctx: ScriptContext) -> di
     }
     if image is None:
         return values
+    cmdline_parts = cmdline_for(profile, ctx)
+    config = ctx.token != "" and personal.wanted(machine)
+    if config:
+        personal.check(machine)
+        cmdline.join((*cmdline_parts, cmdline.Part(f"initrd={personal.NAME}", "server")))  # the template adds it
     return values | {
         "image": {"spec": image.spec, "digest": image.digest, "short": image.short, "arch": image.arch},
         "kernel_url": _blob_url(ctx, image.kernel.digest, KERNEL),
         "initrd_url": _blob_url(ctx, image.initrd.digest, INITRD),
-        "cmdline": Checked(cmdline.join(cmdline_for(profile, ctx))),
+        "cmdline": Checked(cmdline.join(cmdline_parts)),
+        "config_url": f"{ctx.boot_url}/{personal.NAME}" if config else "",
         "memory_need": preflight.memory_need(image, efi=ctx.platform != BIOS),
     }
 

@@ -109,6 +109,8 @@ def check_ports(config: Config, holder: Callable[[str, int], str]) -> Iterator[C
     wanted.append(("tcp", config.admin.port, "pages and API", "admin.listen"))
     if config.dns.enabled:
         wanted += [("udp", config.dns.port, "DNS", "dns.port"), ("tcp", config.dns.port, "DNS", "dns.port")]
+    if config.metadata.enabled:
+        wanted.append(("tcp", config.metadata.port, "metadata", "metadata.port"))
     if config.dhcp.mode == "proxy":
         wanted[:0] = [("udp", config.dhcp.port, "proxyDHCP", ""), ("udp", config.dhcp.pxe_port, "PXE", "")]
     for protocol, port, what, key in wanted:

@@ -25,6 +25,7 @@ from pxeserver.serve.dhcp6 import Dhcp6Server, open_sockets
 from pxeserver.serve.handout import grub_config
 from pxeserver.serve.http import Front
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
+from pxeserver.serve.metadata import MetadataRoutes
 from pxeserver.serve.names import NameTable
 from pxeserver.serve.overheard import Overheard, open_ears
 from pxeserver.serve.rawdhcp import RawChannel
@@ -54,6 +55,7 @@ class BootSockets:
     ears: list[RawChannel]
     dns: tuple[list[socket.socket], list[socket.socket]]  # UDP, TCP
     dhcp6: list[socket.socket]
+    metadata: list[socket.socket]
 
 
 def bind(config: Config) -> BootSockets:
@@ -69,7 +71,8 @@ def bind(config: Config) -> BootSockets:
         for sock in (*names[0], *names[1]):
             keep(sock)
         dhcp6 = [keep(sock) for sock in open_sockets(config)]
-        bound = BootSockets(open_channels(config), tftp, http, watch(), open_ears(config), names, dhcp6)
+        facts = [keep(listening.tcp("", config.metadata.port, "metadata"))] if config.metadata.enabled else []
+        bound = BootSockets(open_channels(config), tftp, http, watch(), open_ears(config), names, dhcp6, facts)
         stack.pop_all()
         return bound
 
@@ -97,6 +100,8 @@ class BootServer:
         routes = BootRoutes(self.site, self.recorder, self.health, clock)
         self.gate = routes.gate
         self.http = Front(routes, proxies=routes.proxies)
+        self.metadata = MetadataRoutes(self.site, self.recorder, self.names, clock)
+        self.facts = Front(self.metadata)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         self._follower: asyncio.Task[None] | None = None
         self._named = 0.0
@@ -115,6 +120,7 @@ class BootServer:
         self.http.start(self._sockets.http)
         await self._name()
         self.dns.start(*self._sockets.dns)
+        self.facts.start(self._sockets.metadata)
         self._follower = loop.create_task(self._follow())
         return self.describe()
 
@@ -128,6 +134,7 @@ class BootServer:
         self.tftp.close()
         await self.dns.close()
         await self.http.close()
+        await self.facts.close()
         loop.remove_reader(self._sockets.links)
         self._sockets.links.close()
         await asyncio.to_thread(self._writer.close)
@@ -154,6 +161,7 @@ class BootServer:
             "events_dropped": self._writer.dropped,
             **self.gate.health(self._clock()),
             "dns": dict(self.dns.counts),
+            "metadata": dict(self.metadata.counts),
             "other_servers": dict(self.overheard.servers),
         }
 
@@ -165,6 +173,8 @@ class BootServer:
         ports = f"{dhcp}, TFTP udp {tftp}, HTTP tcp {http}"
         if config.dns.enabled:
             ports += f", DNS udp and tcp {config.dns.port}"
+        if config.metadata.enabled:
+            ports += f", metadata tcp {config.metadata.port}"
         lines = []
         interfaces = serving(self.site.interfaces, config.server.interfaces)
         for interface in interfaces:

@@ -63,6 +63,7 @@ class _Trail:
     recent: Recent
     offered: str = ""  # the loader offered last
     action: str = ""  # of the last script
+    peer: str = ""  # who asked for the first one
     image: str = ""  # that it loads
     rivals: frozenset[str] = frozenset()  # other servers that told it what to boot
     noted: float = 0.0  # when that was last written down
@@ -126,6 +127,23 @@ class Recorder:
         """
         recent = self.recent(token.mac)
         return recent is None or recent.boot != token.boot or _ORDER[recent.stage] >= _ORDER[Stage.KERNEL]
+
+    def under_way(self, mac: Mac, now: float) -> bool:
+        """True between the kernel and `up` of a boot that was heard of lately: when secrets may be given."""
+        recent = self.recent(mac)
+        if recent is None or now - recent.last > self.config.boot.stuck_seconds:
+            return False
+        return _ORDER[Stage.KERNEL] <= _ORDER[recent.stage] < _ORDER[Stage.UP]
+
+    def asker(self, token: Token) -> str:
+        """The address that asked for this boot's first script, "" if that is not remembered."""
+        trail = self._trails.get(token.mac)
+        return trail.peer if trail is not None and trail.recent.boot == token.boot else ""
+
+    def over(self, token: Token) -> bool:
+        """True if this token's boot is up, or was followed by another: it opens nothing any more."""
+        recent = self.recent(token.mac)
+        return recent is not None and (recent.boot != token.boot or recent.stage is Stage.UP)
 
     # --- DHCP ---
 
@@ -293,6 +311,7 @@ class Recorder:
         self.addressed(token.mac, peer)
         trail = self._reach(token.mac, token.boot, Stage.SCRIPT, now, script_at=now, loader_cycles=0, discovers=0)
         if trail is not None:
+            trail.peer = trail.peer or peer
             pause = min(WAIT_NOTE, self.config.boot.stuck_seconds / 3)
             same = (action, token.image) == (trail.action, trail.image)
             if same and action in ("wait", "refuse", "boot") and now - trail.noted < pause:

@@ -3,20 +3,25 @@
 GET       /boot/TOKEN/script.ipxe, /boot/script.ipxe?mac=..&platform=..
 GET HEAD  /boot/TOKEN/loader/NAME, /b/HEX/NAME?boot=TOKEN
 POST      /boot/TOKEN/event, /boot/TOKEN/log;  GET POST /boot/TOKEN/up
-GET       /boot/TOKEN/metadata, /healthz
+GET HEAD  /boot/TOKEN/metadata, /boot/TOKEN/config.cpio, /healthz
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from pxeserver.boot import personal
 from pxeserver.boot import token as tokens
 from pxeserver.boot.answer import SCRIPT
 from pxeserver.boot.token import Token
+from pxeserver.errors import PxeServerError
+from pxeserver.images.personal import initrd
+from pxeserver.local.interfaces import neighbour
 from pxeserver.model import Machine, Stage
 from pxeserver.serve.gate import Gate
 from pxeserver.serve.http import Request, Response, Sent
@@ -25,6 +30,8 @@ from pxeserver.serve.proxies import networks, seen_through
 from pxeserver.serve.recorder import Delivery, File, Recorder
 from pxeserver.serve.scripts import Scripts
 from pxeserver.serve.site import Site
+
+log = logging.getLogger("pxeserver.boot")
 
 REPORTED = (Stage.NETWORK, Stage.CONTAINERD, Stage.UP)  # stages that a booted system may report
 TEXT_MAX = 64 << 10
@@ -82,6 +89,8 @@ class BootRoutes:
                 return self._only(request, "POST") or self._event(request, token)
             case ["log"]:
                 return self._only(request, "POST") or self._log(request, token)
+            case [name] if name == personal.NAME:
+                return self._only(request, "GET", "HEAD") or self._config(request, sealed, token)
             case ["metadata"]:
                 return self._only(request, "GET", "HEAD") or self._metadata(token)
         return _NOT_FOUND
@@ -183,22 +192,36 @@ class BootRoutes:
 
     def _metadata(self, token: Token) -> Response:
         """What the booted system may know of itself."""
-        machine = self._site.machine(token.mac)
+        return Response(200, self._described(token), "application/json", _NO_STORE)
+
+    def _described(self, token: Token) -> bytes:
         image = self._site.view.image_by_prefix(token.image) if token.image else None
-        body = {"boot": token.boot, "mac": token.mac, **_described(machine)}
-        body |= {"spec": image.spec, "image": image.digest} if image is not None else {"spec": "", "image": ""}
-        return _json(body)
+        return personal.metadata(self._site.machine(token.mac), token.mac, token.boot, image)
 
+    def _is(self, machine: Machine, token: Token, peer: str) -> bool:
+        """Whether this is who began the boot, by its address, and no other machine of the fleet, by its MAC."""
+        if self._recorder.asker(token) not in ("", peer):
+            return False
+        other = self._site.view.machine(neighbour(peer) or "")
+        return other is None or other.id == machine.id
 
-def _described(machine: Machine | None) -> dict[str, object]:
-    if machine is None:
-        return {"name": "", "macs": [], "labels": {}, "vars": {}}
-    return {
-        "name": machine.name,
-        "macs": list(machine.macs),
-        "labels": dict(machine.labels),
-        "vars": dict(machine.vars),
-    }
+    def _config(self, request: Request, sealed: str, token: Token) -> Response:
+        """The machine's own files; to the machine alone, and until it is up."""
+        machine = self._site.machine(token.mac)
+        if machine is None or self._recorder.over(token):
+            return _NOT_FOUND
+        if not self._is(machine, token, request.peer):
+            log.warning("%s asked for the files of %s: not given", request.peer, token.mac)
+            return _NOT_FOUND
+        url = f"{self._site.base_url(request.own)}/boot/{sealed}"
+        try:
+            archive = initrd(personal.files(machine, self._described(token), url))
+        except PxeServerError as error:
+            return Response(409, f"{error}\n".encode(), headers=_NO_STORE)
+        if request.method == "GET":
+            text, data = f"{personal.NAME}, {len(archive)} bytes", {"what": "config"}
+            self._recorder.said(token, "note", request.peer, self._clock(), text, data)
+        return Response(200, archive, _FILE_TYPE, _NO_STORE)
 
 
 def _json(body: dict[str, object]) -> Response:

@@ -45,10 +45,10 @@ def pxeserver(*argv: str) -> str:
 
 @pytest.fixture(scope="session")
 def built() -> Path:
-    """A data folder with the base images and the images of the specs `web` and `tests/e2e/other.yml`."""
+    """A data folder with the base images and the images of the specs `web`, `tests/e2e/{other,personal}.yml`."""
     data = TOP / "var/e2e/data"
     config = Config(server=Server(data=str(data)))
-    for spec in ("web", str(TOP / "tests/e2e/other.yml")):
+    for spec in ("web", str(TOP / "tests/e2e/other.yml"), str(TOP / "tests/e2e/personal.yml")):
         prepare(config, spec, Silent())
     ensure(data)
     return data
