@@ -12,7 +12,7 @@ import select
 from typing import Protocol
 
 TURN_FILES = 8  # files per turn of the loop; epoll gives each of those that can go on its chance
-TURN_BYTES = 1 << 20  # of one file per turn
+TURN_BYTES = 2 << 20  # of one file per turn; a send buffer rarely has room for more
 
 
 class Transfer(Protocol):

@@ -141,7 +141,7 @@ class BootRoutes:
         self, request: Request, path: Path, etag: str, kind: str, token: Token | None, what: File, name: str
     ) -> Response:
         try:
-            file = path.open("rb")
+            file = path.open("rb", buffering=0)
         except OSError:
             return _NOT_FOUND
         headers = _NO_STORE if what == "loader" else _FOREVER
