@@ -22,10 +22,10 @@ from pxeserver.boot import facts, script, token
 from pxeserver.boot.profile import profile
 from pxeserver.config import Config, Server
 from pxeserver.fleet.fleet import Fleet, open_fleet
-from pxeserver.fleet.values import AssignOrder, MachineEdit
+from pxeserver.fleet.values import AssignOrder
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
-from pxeserver.model import Blob, Image
+from pxeserver.model import Blob, Event, Image
 
 if TYPE_CHECKING:
     from bench.__main__ import Options
@@ -139,8 +139,8 @@ class Site:
         self.image = Catalogue(store).add(image, spec_text=b"kernel:\n  image: kernel\n")
         self.fleet = open_fleet(self.config)
         self.macs = [f"52:54:00:77:{n >> 8:02x}:{n & 255:02x}" for n in range(machines)]
-        for n, mac in enumerate(self.macs):
-            self.fleet.add_machine(MachineEdit(name=f"node{n:04}", macs=(mac,)))
+        # seen on the wire first: one transaction for all of them
+        self.fleet.record([Event(time.time(), "note", mac) for mac in self.macs])
         self.fleet.assign(self.macs, AssignOrder("web"))
         self.queries = {mac: _query(mac, n) for n, mac in enumerate(self.macs)}
 
