@@ -85,7 +85,7 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
     uses = [use for use in plan.uses(loaded) if earlier is None or use.location not in earlier.copied]
     bases = fetch(loaded, uses, request, progress)
     defaults = {use.ref: ImageDefaults() for use in plan.uses(loaded)}  # those of parts taken over stay without effect
-    defaults |= {ref: ImageDefaults.of(base.config) for ref, base in bases.items()}
+    defaults |= _defaults(uses, bases)
     made = plan.plan(loaded, defaults, taken=earlier.copied if earlier else ())
     for warning in made.warnings:
         progress.say(f"warning: {warning}")
@@ -109,6 +109,17 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
         files += outputs.write(name, ready, store, request.target)
     image = _stored(request, made, bases, ready, cache.label, whole.sbom, store)
     return Built(image, tuple(files), made.warnings)
+
+
+def _defaults(uses: Iterable[Use], bases: Mapping[str, BaseImage]) -> dict[str, ImageDefaults]:
+    found: dict[str, ImageDefaults] = {}
+    for use in uses:
+        try:
+            found[use.ref] = ImageDefaults.of(bases[use.ref].config)
+        except PxeServerError as error:
+            error.message, error.where = f"{use.ref}: {error.message}", use.where
+            raise
+    return found
 
 
 def _bootable(loaded: Loaded) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pxeserver.errors import Where
+from pxeserver.errors import PxeServerError, Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,30 @@ class ImageDefaults:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ImageDefaults:
-        """From an image configuration file (image-spec 1.1, config.md): its "config" object, which may be absent."""
-        body: Mapping[str, Any] = config.get("config") or {}
-        return cls(
-            tuple(body.get("Entrypoint") or ()),
-            tuple(body.get("Cmd") or ()),
-            tuple(body.get("Env") or ()),
-            body.get("WorkingDir") or "",
-            dict(body.get("Labels") or {}),
-        )
+        """From an image configuration file (image-spec 1.1, config.md): its "config" object, which may be absent.
+
+        PxeServerError "oci-malformed" when a member is of another type.
+        """
+        body = config.get("config") or {}
+        if not isinstance(body, dict):
+            raise _malformed("config", "a map")
+        folder, labels = body.get("WorkingDir") or "", body.get("Labels") or {}
+        if not isinstance(folder, str):
+            raise _malformed("WorkingDir", "text")
+        if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+            raise _malformed("Labels", "a map of texts")
+        return cls(_texts(body, "Entrypoint"), _texts(body, "Cmd"), _texts(body, "Env"), folder, dict(labels))
+
+
+def _texts(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = body.get(name) or ()
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+        raise _malformed(name, "a list of texts")
+    return tuple(value)
+
+
+def _malformed(name: str, kind: str) -> PxeServerError:
+    return PxeServerError("oci-malformed", f"{name} in the image's configuration is not {kind}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -449,3 +449,20 @@ def test_a_file_over_4_gib_is_refused_at_its_place(lab: Lab, tmp_path: Path) -> 
 def test_a_file_below_proc_has_its_content_though_it_says_to_be_empty(lab: Lab) -> None:
     spec = SPEC.replace("files: [", "files: [{path: etc/os, source: /proc/sys/kernel/ostype}, ")
     assert lab.tree(lab.build(spec))["etc/os"].data == b"Linux\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"Entrypoint": "sh"}, "Entrypoint"), ({"Cmd": 5}, "Cmd"), ({"Env": [1]}, "Env"),
+        ({"WorkingDir": 7}, "WorkingDir"), ({"Labels": [1]}, "Labels"),
+        ({"Labels": {"org.mobyproject.config": 5}}, "Labels"),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_makes_no_sense_is_named(lab: Lab, config: dict[str, Any], name: str) -> None:
+    lab.bases.image("l/tool:1", [file("t")], config=config)
+    with pytest.raises(
+        PxeServerError, match=f"docker.io/l/tool:1: {name} in the image's configuration is not"
+    ) as caught:
+        lab.build(SPEC)
+    assert caught.value.slug == "oci-malformed" and "onboot[0].image" in str(caught.value.where)
