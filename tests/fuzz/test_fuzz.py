@@ -100,7 +100,7 @@ BUGS: list[tuple[str, str, Any, str, str, str]] = [
     ("a NUL in a path", "http", httpwire, "_split_target", r'if "\0" in path:', "if False:"),
     ("doubled slashes", "http", httpwire, "_split_target", 're.sub("/{2,}", "/", path)', "path"),
     ("a negative length", "http", httpwire, "_body_length", "text.isascii() and text.isdigit()", "text[-1:].isdigit()"),
-    ("a link out of the folder", "routes", routes, "find_loader", "real.is_relative_to(root) and", ""),
+    ("a link out of the folder", "routes", routes, "find_loader", "real.is_relative_to(folder.resolve()) and", ""),
     ("any signature will do", "routes", token, "open", "if not hmac.compare_digest", "if None is hmac.compare_digest"),
     ("a long name ends the request", "tftpd", loaderfiles, "find_loader", "except OSError:", "except EOFError:"),
     ("a name climbs out of the server", "tftpd", tftp, "safe_path", 'or ".." in parts', ""),
