@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+from e2e.conftest import BOOT_SECONDS
 
 from pxeserver.local import netlab, qemu
 from pxeserver.model import STAGES, Result, Stage
@@ -97,3 +99,25 @@ def test_secure_boot_refuses_a_loader_and_starts_a_whole_image_signed_by_the_sit
     assert "the-other-one" in site.page(machine)
     assert "Secure boot enabled" in machine.console
     assert "server: http://10.77.0.2" in machine.console  # nothing on its command line told it
+
+
+SIGNED = qemu.Hardware(mac="52:54:00:77:03:03", uefi=True, rom="", secure=True)
+
+
+@pytest.mark.timeout(1200)
+def test_secure_boot_with_the_keys_of_every_machine_by_shim_and_a_signed_grub(open_site: Any, tmp_path: Path) -> None:
+    lab = functools.partial(netlab.Lab, next_server=netlab.SERVER_ADDRESS)
+    with open_site(tmp_path, network=lab) as site:
+        site.cli("loaders", "fetch", "--secure-boot")
+        site.cli("machines", "add", "signed", SIGNED.mac)
+        site.cli("pin", "signed", "loader=shimx64.efi")
+        site.cli("assign", "signed", "other", "--arg", "panic=17")
+        machine = site.switch_on("signed", SIGNED)
+        # kernel and initrd come in blocks of 1 KiB, one after the other
+        record = site.wait_for(machine, "up", lambda record: record.stage is Stage.UP, 2 * BOOT_SECONDS)
+        assert record.result is Result.UP
+        assert sorted(record.stages, key=STAGES.index) == list(STAGES)
+        assert record.loader == "shimx64.efi"
+        assert "the-other-one" in site.page(machine)
+        assert "Secure boot enabled" in machine.console
+        assert "panic=17" in machine.console  # its own command line, though GRUB read it
