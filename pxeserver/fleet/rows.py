@@ -111,8 +111,12 @@ def machine_of_mac(conn: Connection, mac: str) -> int | None:
     return conn.execute(select(MacRecord.machine).where(MacRecord.mac == mac)).scalar()
 
 
+# Five times a second in each process: the statement is not put together anew.
+_GENERATION = f"SELECT number FROM {MetaRow.__tablename__} WHERE key = 'generation'"
+
+
 def generation(conn: Connection) -> int:
-    return conn.execute(select(MetaRow.number).where(MetaRow.key == "generation")).scalar_one()
+    return int(conn.exec_driver_sql(_GENERATION).scalar_one())
 
 
 def move(conn: Connection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -160,9 +161,18 @@ def neighbour(address: str, table: Path = Path("/proc/net/arp")) -> Mac | None:
     if ":" in address:
         return _neighbour6(address)
     try:
-        rows = table.read_bytes()
+        return _arp(address, _arp_rows(table, int(time.monotonic()))) or _arp(address, table.read_bytes())
     except OSError:
         return None
+
+
+@lru_cache(maxsize=1)
+def _arp_rows(table: Path, second: int) -> bytes:
+    """Read once a second at most for those that are in it: a thousand machines that boot make a long table."""
+    return table.read_bytes()
+
+
+def _arp(address: str, rows: bytes) -> Mac | None:
     row = rows[rows.find(b"\n%s " % address.encode()) + 1 :].partition(b"\n")[0].decode("latin-1").split()
     mac = row[3] if len(row) > 3 and row[0] == address else ""
     return parse_mac(mac) if looks_like_mac(mac) and mac != "00:00:00:00:00:00" else None

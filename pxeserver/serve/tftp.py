@@ -177,4 +177,4 @@ class TftpServer:
             del self._per_peer[peer[0]]
         self.counts[outcome.result] += 1
         self.counts["bytes"] += outcome.bytes
-        self._report(outcome)
+        express().call_soon(self._report, outcome)  # after the blocks that others wait for

@@ -107,8 +107,8 @@ class Transfer:
             raw = self._receive(_DATAGRAM_MAX)
         except OSError as error:
             return self._failed(error)
-        sent = self._sent
-        if raw != _ACKS[sent & 0xFFFF] or self._tries or sent >= len(self._frames):
+        sent, frames = self._sent, self._frames
+        if raw != _ACKS[sent & 0xFFFF] or sent >= len(frames) or self._tries:
             return self._read_all(raw, now)
         if now > self._measure_at:
             self._measure(now)
@@ -116,11 +116,11 @@ class Transfer:
         self._moved = now
         if self._windowsize > 1:
             self._sent = min(sent + self._windowsize, self._count)
-            self._transmit(self._frames[sent : self._sent])
+            self._transmit(frames[sent : self._sent])
             return False
         self._sent = sent + 1
         try:
-            self._emit(self._frames[sent])
+            self._emit(frames[sent])
         except OSError:
             pass  # as good as a lost packet: it is sent again
         return False

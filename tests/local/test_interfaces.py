@@ -79,6 +79,14 @@ def test_neighbours(tmp_path: Path, address: str, mac: str | None) -> None:
     assert neighbour(address, tmp_path / "missing") is None
 
 
+def test_a_new_neighbour_is_seen_at_once(tmp_path: Path) -> None:
+    table = tmp_path / "arp"
+    table.write_text(ARP)
+    assert neighbour("10.0.0.8", table) is None
+    table.write_text(ARP.replace("0x0         00:00:00:00:00:00", "0x2         52:54:00:00:00:02"))
+    assert neighbour("10.0.0.8", table) == "52:54:00:00:00:02"
+
+
 @pytest.mark.parametrize(("protocol", "kind"), [("udp", socket.SOCK_DGRAM), ("tcp", socket.SOCK_STREAM)])
 def test_who_holds_a_port(protocol: str, kind: socket.SocketKind) -> None:
     with socket.socket(socket.AF_INET, kind) as sock:
