@@ -107,7 +107,8 @@ class RootTree:
         with self._opened() as entries:
             for at, entry in enumerate(entries):
                 if entry.kind != FOLDER and at in by_number:
-                    yield entry._replace(name=by_number[at])
+                    mode = 0o777 if entry.kind == SYMLINK else entry.mode  # Linux knows no other
+                    yield entry._replace(name=by_number[at], mode=mode)
 
     def read(self, paths: Collection[str]) -> dict[str, bytes]:
         """The contents of these files, which are small."""

@@ -52,9 +52,7 @@ def test_an_output_boots_to_up(built: Path, tmp_path: Path, form: str) -> None:
 
     with (
         console.open("wb") as out,
-        subprocess.Popen(
-            [*argv, "--publish", f"{port}:80"], stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        ) as process,
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out) as process,
     ):
         try:
             assert b"<" in netlab.wait_until(page, BOOT_SECONDS, f"the page of {form}")
