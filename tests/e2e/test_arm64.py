@@ -16,10 +16,10 @@ from pxeserver.local.demo_prepare import prepare
 from pxeserver.model import STAGES, Result, Stage
 
 ARM = qemu.Hardware(mac="52:54:00:77:04:01", arch="arm64", rom="", network="http")
-BOOT_SECONDS = 540  # another processor in software takes three times as long
+BOOT_SECONDS = 840  # on a loaded host; another processor in software takes its time
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_an_arm64_machine_boots_its_image_by_http(built: Path, site: Any) -> None:
     image = prepare(Config(server=Server(data=str(built))), str(Path(__file__).with_name("arm.yml")), Silent(), "arm64")
     assert image.arch == "arm64"
