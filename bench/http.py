@@ -270,7 +270,7 @@ def check_scripts(lab_: Lab, targets: Path, number: int = 25) -> int:
 def measure(options: Options) -> Measured:
     measured = Measured(versions=peers.versions("nginx"))
     machines = max(100, int(MACHINES * min(1.0, options.scale)))
-    with tempfile.TemporaryDirectory(prefix="pxeserver-bench-") as temporary, lab.Wire() as wire:
+    with tempfile.TemporaryDirectory(prefix="pxeserver-bench-") as temporary, lab.Wire(realtime=True) as wire:
         site = Site(Path(temporary), machines)
         (site.root / "script").write_text(
             site.expected(site.scripts(site.fleet, "first").read_text().partition("\t")[0])
