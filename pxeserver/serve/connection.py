@@ -239,10 +239,10 @@ class Connection:
 
     # --- writing ---
 
-    def _write(self, data: bytes, then: Callable[[], None], flags: int = 0) -> None:
+    def _write(self, data: bytes, then: Callable[[], None]) -> None:
         """All of `data`, now or when the peer takes it; `then` follows, which is where `busy` ends."""
         try:
-            sent = self._sock.send(data, flags)
+            sent = self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
@@ -294,7 +294,8 @@ class Connection:
         self._first = self.offset = part.first
         self._length = self.left = part.length
         self._began = self._loop.time()
-        self._write(raw, self._start_file, socket.MSG_MORE if part.length else 0)
+        self._cork(True)
+        self._write(raw, self._start_file)
 
     def _start_file(self) -> None:
         self.deadline = self._loop.time() + self._front.limits.stall
@@ -308,8 +309,17 @@ class Connection:
         self._end_file()
         self._go_on()
 
+    def _cork(self, on: bool) -> None:
+        """Full segments only, from the head to the end of the file."""
+        if self._port:
+            try:
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+            except OSError:  # the peer left: the next system call tells
+                pass
+
     def _end_file(self) -> None:
         whole = self.left == 0
+        self._cork(False)
         self._close_file()
         if whole:
             self._done()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import time
 from typing import Protocol
 
-TURN_FILES = 8  # files per turn of the loop; epoll gives each of those that can go on its chance
+TURN_FILES = 8  # files per turn of the loop, at most
+TURN_SECONDS = 0.0001  # and no further one after this long
 TURN_BYTES = 2 << 20  # of one file per turn; a send buffer rarely has room for more
 
 
@@ -65,13 +67,19 @@ class FilePump:
 
     def _turn(self) -> None:
         assert self._epoll is not None
-        for fd, _ in self._epoll.poll(0, TURN_FILES):
-            transfer = self._transfers[fd]
+        end = time.perf_counter() + TURN_SECONDS
+        for _ in range(TURN_FILES):
+            ready = self._epoll.poll(0, 1)  # one by one: whoever had its turn goes behind the others
+            if not ready:
+                return
+            transfer = self._transfers[ready[0][0]]
             if _move(transfer):
                 self.stop(transfer)
                 transfer.ended()
             else:
                 transfer.moved()
+            if time.perf_counter() >= end or self._epoll is None:
+                return
 
 
 def _move(transfer: Transfer) -> bool:

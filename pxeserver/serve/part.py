@@ -27,7 +27,7 @@ log = logging.getLogger("pxeserver")
 
 PARTS = ("boot", "admin")
 # The loop gives the interpreter away at every system call; a busy thread must hand it back sooner than in 5 ms.
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.00005
 
 
 class Server(Protocol):
