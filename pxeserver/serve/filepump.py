@@ -13,7 +13,7 @@ import time
 from typing import Protocol
 
 TURN_FILES = 8  # files per turn of the loop, at most
-TURN_SECONDS = 0.0001  # and no further one after this long
+TURN_SECONDS = 0.002  # and no further one after this long
 TURN_BYTES = 2 << 20  # of one file per turn; a send buffer rarely has room for more
 
 
