@@ -1,0 +1,126 @@
+"""proxyDHCP beside dnsmasq: offers a second, 5,000 DISCOVERs at once, offers while the fleet page is rendered (root).
+
+Our server has a fleet of 2,000 machines with an image each; 3,000 of the burst's MACs it has never heard of. It and
+dnsmasq get one CPU, which our two processes share; the client has another. `cpu_us` is CPU time per offer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import lab, peers
+from bench.targets import Measured, Target, median_ratio
+from pxeserver.config import Config, Server
+from pxeserver.fleet.fleet import open_fleet
+from pxeserver.fleet.values import AssignOrder, MachineEdit
+from pxeserver.images.catalogue import Catalogue
+from pxeserver.images.store import Store
+from pxeserver.model import Blob, Image
+
+if TYPE_CHECKING:
+    from bench.__main__ import Options
+
+TARGETS = (
+    Target("offers_per_second.to_dnsmasq", ">=", 1.0),
+    Target("lost_of_5000_at_once", "<=", 0),
+    Target("offer_p99_ms.while_the_page_is_rendered", "<=", 50.0),
+)
+ROUNDS, MACHINES, BURST = 5, 2000, 5000
+_PAGE_LOOP = """
+import json, signal, sys, time, urllib.request
+pages, began = 0, time.monotonic()
+def end(*_):
+    print(json.dumps({"pages": pages, "seconds": time.monotonic() - began}), flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+while True:
+    assert urllib.request.urlopen("http://127.0.0.1:8081/", timeout=60).read().count(b"bench-") >= int(sys.argv[1])
+    pages += 1
+"""
+
+
+def measure(options: Options) -> Measured:
+    rounds, machines = options.rounds or ROUNDS, int(MACHINES * options.scale)
+    measured = Measured(rounds=rounds, versions=peers.versions("dnsmasq"))
+    with lab.Wire() as wire:
+        data = wire.folder / "data"
+        _fleet(data, machines)
+        found: dict[str, list[dict[str, Any]]] = {"ours": [], "dnsmasq": [], "ours_burst": [], "dnsmasq_burst": []}
+        for _ in range(rounds):
+            server = lab.ours(wire, data, {})
+            found["ours"].append(_loop(wire, server, machines))
+            found["ours_burst"].append(_burst(wire))
+            wire.stop(server)
+            server = peers.dnsmasq_proxy(wire, data / "loaders")
+            found["dnsmasq"].append(_loop(wire, server, machines))
+            found["dnsmasq_burst"].append(_burst(wire))
+            wire.stop(server)
+        server = lab.ours(wire, data, {})
+        busy = _while_rendering(wire, machines)
+        wire.stop(server)
+    rates = {name: [run["per_second"] for run in found[name]] for name in ("ours", "dnsmasq")}
+    measured.values = {
+        "offers_per_second.to_dnsmasq": median_ratio(rates["ours"], rates["dnsmasq"]),
+        "lost_of_5000_at_once": max(run["lost"] for run in found["ours_burst"]),
+        "offer_p99_ms.while_the_page_is_rendered": busy["p99_ms"],
+    }
+    measured.details = {name: _medians(runs) for name, runs in found.items()} | {"while_rendering": busy}
+    return measured
+
+
+def _medians(runs: list[dict[str, Any]]) -> dict[str, float]:
+    return {key: round(statistics.median(run[key] for run in runs), 3) for key in runs[0]}
+
+
+def _load(wire: lab.Wire, *argv: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(wire.client([lab.load_client("dhcpload"), "-i", "eth0", *argv]))
+    assert result["bad"] == 0, f"answers that are no offers: {result}"
+    return result
+
+
+def _loop(wire: lab.Wire, server: lab.Server, macs: int) -> dict[str, Any]:
+    """As many offers as there can be, 32 DISCOVERs in flight."""
+    _load(wire, "-n", str(macs), "-w", "32", "-d", "0.5")
+    server.mark()
+    result = _load(wire, "-n", str(macs), "-w", "32", "-d", "3")
+    return result | {"cpu_us": server.cpu() / max(1, result["offers"]) * 1e6}
+
+
+def _burst(wire: lab.Wire) -> dict[str, Any]:
+    return _load(wire, "-n", str(BURST), "-b", "-T", "5")
+
+
+def _while_rendering(wire: lab.Wire, machines: int) -> dict[str, Any]:
+    """200 DISCOVERs a second beside somebody who does nothing but reload the page of all machines."""
+    inside = ["ip", "netns", "exec", wire.namespace("srv"), sys.executable, "-c", _PAGE_LOOP, str(machines)]
+    loop = subprocess.Popen(["taskset", "-c", "1", *inside], stdout=subprocess.PIPE, text=True)
+    try:
+        result = _load(wire, "-n", str(machines), "-r", "200", "-d", "20")
+    finally:
+        loop.terminate()
+        said, _ = loop.communicate(timeout=120)
+    pages = json.loads(said)
+    return result | {"pages": pages["pages"], "seconds_per_page": round(pages["seconds"] / max(1, pages["pages"]), 2)}
+
+
+def _fleet(data: Path, machines: int) -> None:
+    """Machines that have an image; nobody fetches it here."""
+    (data / "loaders").mkdir(parents=True)
+    for name in ("undionly.kpxe", "snponly.efi"):
+        (data / "loaders" / name).write_bytes(b"MZ" + bytes(1000))
+    store = Store(data / "store")
+    kernel, initrd = (store.add_bytes(name.encode()) for name in ("kernel", "initrd"))
+    k, i = (Blob(blob.digest, blob.size, blob.size) for blob in (kernel, initrd))
+    image = Image("sha256:" + "5a" * 32, "bench", k, i, "console=ttyS0 quiet", "amd64")
+    Catalogue(store).add(image, spec_text=b"kernel:\n  image: kernel\n")
+    macs = [f"02:b1:00:00:{n >> 8:02x}:{n & 255:02x}" for n in range(machines)]
+    with contextlib.closing(open_fleet(Config(server=Server(data=str(data))))) as fleet:
+        for n, mac in enumerate(macs):
+            fleet.add_machine(MachineEdit(name=f"bench-{n}", macs=(mac,)))
+        fleet.assign(macs, AssignOrder("bench"))
