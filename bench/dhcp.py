@@ -11,6 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def end(*_):
     sys.exit()
 signal.signal(signal.SIGTERM, end)
 while True:
-    assert urllib.request.urlopen("http://127.0.0.1:8081/", timeout=60).read().count(b"bench-") >= int(sys.argv[1])
+    assert urllib.request.urlopen("http://127.0.0.1:8081/", timeout=60).read().count(b"bench-") >= 100
     pages += 1
 """
 
@@ -48,22 +49,13 @@ while True:
 def measure(options: Options) -> Measured:
     rounds, machines = options.rounds or ROUNDS, int(MACHINES * options.scale)
     measured = Measured(rounds=rounds, versions=peers.versions("dnsmasq"))
-    with lab.Wire() as wire:
-        data = wire.folder / "data"
+    with tempfile.TemporaryDirectory(prefix="pxeserver-bench-") as temporary:
+        data = Path(temporary) / "data"
         _fleet(data, machines)
-        found: dict[str, list[dict[str, Any]]] = {"ours": [], "dnsmasq": [], "ours_burst": [], "dnsmasq_burst": []}
-        for _ in range(rounds):
-            server = lab.ours(wire, data, {})
-            found["ours"].append(_loop(wire, server, machines))
-            found["ours_burst"].append(_burst(wire))
-            wire.stop(server)
-            server = peers.dnsmasq_proxy(wire, data / "loaders")
-            found["dnsmasq"].append(_loop(wire, server, machines))
-            found["dnsmasq_burst"].append(_burst(wire))
-            wire.stop(server)
-        server = lab.ours(wire, data, {})
-        busy = _while_rendering(wire, machines)
-        wire.stop(server)
+        found = _turns(rounds, machines, data)
+        with lab.Wire() as wire:
+            lab.ours(wire, data, {})
+            busy = _while_rendering(wire, machines)
     rates = {name: [run["per_second"] for run in found[name]] for name in ("ours", "dnsmasq")}
     measured.values = {
         "offers_per_second.to_dnsmasq": median_ratio(rates["ours"], rates["dnsmasq"]),
@@ -72,6 +64,19 @@ def measure(options: Options) -> Measured:
     }
     measured.details = {name: _medians(runs) for name, runs in found.items()} | {"while_rendering": busy}
     return measured
+
+
+def _turns(rounds: int, machines: int, data: Path) -> dict[str, list[dict[str, Any]]]:
+    """Both have port 67, so they run one after the other."""
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "dnsmasq": [], "ours_burst": [], "dnsmasq_burst": []}
+    with lab.Wire(realtime=True) as wire:
+        for _ in range(rounds):
+            for name in ("ours", "dnsmasq"):
+                server = lab.ours(wire, data, {}) if name == "ours" else peers.dnsmasq_proxy(wire, data / "loaders")
+                found[name].append(_loop(wire, server, machines))
+                found[f"{name}_burst"].append(_burst(wire))
+                wire.stop(server)
+    return found
 
 
 def _medians(runs: list[dict[str, Any]]) -> dict[str, float]:
@@ -97,8 +102,8 @@ def _burst(wire: lab.Wire) -> dict[str, Any]:
 
 
 def _while_rendering(wire: lab.Wire, machines: int) -> dict[str, Any]:
-    """200 DISCOVERs a second beside somebody who does nothing but reload the page of all machines."""
-    inside = ["ip", "netns", "exec", wire.namespace("srv"), sys.executable, "-c", _PAGE_LOOP, str(machines)]
+    """200 DISCOVERs a second beside somebody who does nothing but reload the fleet page (it shows 100 of them)."""
+    inside = ["ip", "netns", "exec", wire.namespace("srv"), sys.executable, "-c", _PAGE_LOOP]
     loop = subprocess.Popen(["taskset", "-c", "1", *inside], stdout=subprocess.PIPE, text=True)
     try:
         result = _load(wire, "-n", str(machines), "-r", "200", "-d", "20")
