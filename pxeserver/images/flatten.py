@@ -94,7 +94,9 @@ class _Fixed:
             elif not base.startswith(_WHITEOUT * 2):  # .wh..wh.* other than opaque is bookkeeping of aufs
                 self._gone.add(posixpath.join(top, base.removeprefix(_WHITEOUT)))
             return False
-        if name in self._hides or "" in self._opaque or any(self._covered(p) for p in _above(name)):
+        if (self._hides or self._opaque) and (
+            name in self._hides or "" in self._opaque or any(self._covered(p) for p in _above(name))
+        ):
             return False
         self._here[name] = not is_folder
         return True
@@ -181,16 +183,17 @@ def _completed(entries: Iterable[Entry], use: Use, strict: bool) -> Iterator[Ent
     their children are made beforehand: the kernel drops a file whose folder is not there.
     """
     found: set[str] = set()
-    folders: set[str] = set()
+    folders = {""}
     wanted = {e.name for e in must_exist(use)}
     for entry in entries:
         if entry.name in wanted and (not strict or entry.name == "etc/mtab"):
             found.add(entry.name)
         if not strict:
-            for above in reversed(list(_above(entry.name))):
-                if above not in folders:
-                    folders.add(above)
-                    yield folder(above)
+            if entry.name.rpartition("/")[0] not in folders:  # a folder that is there has all above it
+                for above in reversed(list(_above(entry.name))):
+                    if above not in folders:
+                        folders.add(above)
+                        yield folder(above)
             if entry.kind != FILE:
                 folders.add(entry.name.rstrip("/"))
         yield entry

@@ -22,7 +22,7 @@ from pxeserver.images import compress, kernel, oci
 from pxeserver.images.cpio import CpioWriter
 from pxeserver.images.entry import FILE, Entry
 from pxeserver.images.store import Store
-from pxeserver.images.writers import CHUNK, Checksum, Sink, Tally, content, copy
+from pxeserver.images.writers import CHUNK, Checksum, Rechunk, Sink, Tally, content, copy
 from pxeserver.model import Blob
 
 APK_DATABASE = "lib/apk/db/installed"
@@ -178,13 +178,15 @@ class _Writer:
         if self._raw is None:
             self._compressor = compress.compressor(self._compression, self._out)
             self._raw = Tally(self._compressor)
-            self._cpio = CpioWriter(self._raw)
+            self._pieces = Rechunk(self._raw)  # hashing a few large pieces costs less than many small ones
+            self._cpio = CpioWriter(self._pieces)
         self._cpio.add(entry)
 
     def finish(self) -> Segment:
         if self._raw is None:
             return self._segment
         self._cpio.finish()
+        self._pieces.finish()
         self._compressor.finish()
         return replace(self._segment, raw_digest=self._raw.digest, raw_size=self._raw.size)
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, cast
 
 from isal import isal_zlib
 
 from pxeserver.errors import PxeServerError
 from pxeserver.images.entry import Entry, Readable
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 CHUNK = 256 * 1024
 
@@ -52,29 +49,28 @@ class Checksum:
         self._sink.write(data)
 
 
-class _TakesBuffers(Protocol):
-    def write(self, data: Buffer, /) -> object: ...
-
-
 class Rechunk:
     """Passes bytes on in pieces of exactly CHUNK (the last is shorter).
 
     A compressor's output may depend on how its input was cut; this makes it depend on the content alone.
     """
 
-    def __init__(self, sink: _TakesBuffers) -> None:
+    def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._held: list[bytes] = []
         self._size = 0
 
     def write(self, data: bytes, /) -> None:
+        if not self._size and len(data) == CHUNK:
+            self._sink.write(data)
+            return
         self._held.append(data)
         self._size += len(data)
         if self._size >= CHUNK:
             whole = memoryview(b"".join(self._held))
             end = self._size - self._size % CHUNK
             for start in range(0, end, CHUNK):
-                self._sink.write(whole[start : start + CHUNK])
+                self._sink.write(cast(bytes, whole[start : start + CHUNK]))  # a view spares a copy
             self._held = [bytes(whole[end:])]
             self._size -= end
 

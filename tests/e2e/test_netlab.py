@@ -17,6 +17,7 @@ ORPHAN = """
 import os, signal, sys
 from pathlib import Path
 from pxeserver.local import netlab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 with netlab.Lab(Path(sys.argv[1])) as lab:
     lab.spawn("srv", ["setsid", "sleep", "600"])
     print(lab.prefix, flush=True)

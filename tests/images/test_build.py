@@ -277,7 +277,7 @@ def test_a_failed_build_leaves_no_file(lab: Lab, tmp_path: Path) -> None:
     ("formats", "slug", "words"),
     [
         (("kernel+initrdd",), "format-unknown", 'did you mean "kernel+initrd"'),
-        (("iso-bios",), "format-unsupported", "iso-bios is not made here"),
+        (("rpi3",), "format-unsupported", "rpi3 is not made here"),
         (("tar", "kernel+initrd"), "format-alone", "tar must be the only format"),
     ],
 )
