@@ -34,7 +34,7 @@ def find_loader(folder: Path, path: str) -> Path | None:
             return Path(found) if stat.S_ISREG(mode) else None
         real = Path(found).resolve()
         return real if real.is_relative_to(folder.resolve()) and real.is_file() else None
-    except OSError:  # a name longer than any, a part that is no folder
+    except OSError:  # a part that is no folder
         return None
     except ValueError:  # none, or several that differ in case
         return None

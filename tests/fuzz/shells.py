@@ -5,7 +5,6 @@ Each has one small site, made when it is first needed, and forgets between input
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import socket
@@ -20,6 +19,7 @@ from pxeserver.boot.quirks import load_quirks
 from pxeserver.config import Config, Server, Tftp
 from pxeserver.model import Assignment, Event, FleetView, Machine
 from pxeserver.serve import httpwire, loaderfiles, udp
+from pxeserver.serve.express import ExpressLoop
 from pxeserver.serve.http import Request
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.routes import BootRoutes
@@ -59,7 +59,7 @@ class _Tftp:
     """The server on a loopback port, and its client's socket."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = ExpressLoop()
         self.names: list[str] = []
         self.server = TftpServer(Tftp(sessions_per_peer=4), self.resolve, lambda outcome: None)
         listening = udp.listen(0, what="tftp", address="127.0.0.1")
