@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from pxeserver.images import compress, kernel, oci
 from pxeserver.images.cpio import CpioWriter
 from pxeserver.images.entry import FILE, Entry
-from pxeserver.images.store import Store
+from pxeserver.images.store import Store, new_file, remove_abandoned
 from pxeserver.images.writers import CHUNK, Checksum, Rechunk, Sink, Tally, content, copy
 from pxeserver.model import Blob
 
@@ -77,17 +76,19 @@ class SegmentCache:
     def make(self, entries: Iterable[Entry]) -> Segment:
         """Write a segment; without any entry no file is written."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._temporary()
+        fd, temporary = new_file(self._folder)
         try:
-            with temporary.open("wb", buffering=CHUNK) as file:
+            with os.fdopen(fd, "wb", buffering=CHUNK) as file:
+                os.fchmod(fd, 0o644)
                 compressed = Checksum(file)
                 writer = _Writer(compressed, self._compression, self._store)
                 for entry in entries:
                     writer.add(entry)
                 segment = writer.finish()
-            segment = replace(segment, size=compressed.size, crc=compressed.crc)
-            if not segment.empty:
-                temporary.rename(self.path(segment))
+                segment = replace(segment, size=compressed.size, crc=compressed.crc)
+                if not segment.empty:
+                    file.flush()
+                    temporary.rename(self.path(segment))
             return segment
         finally:
             temporary.unlink(missing_ok=True)
@@ -114,12 +115,12 @@ class SegmentCache:
 
     def _replace(self, file: Path, data: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._temporary()
-        temporary.write_bytes(data)
-        temporary.rename(file)
-
-    def _temporary(self) -> Path:
-        return self._folder / f"new-{os.getpid()}-{time.monotonic_ns()}"
+        fd, temporary = new_file(self._folder)
+        with os.fdopen(fd, "wb") as out:
+            os.fchmod(fd, 0o644)
+            out.write(data)
+            out.flush()
+            temporary.rename(file)
 
     def joined(self, names: Iterable[str]) -> Blob | None:
         """The initrd that was put together from files of these names, if the store still has it."""
@@ -137,10 +138,11 @@ class SegmentCache:
 
     def sweep(self, now: float) -> None:
         """Remove what no build has used for a month, and what killed builds left behind."""
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+        every = list(self._folder.iterdir()) if self._folder.is_dir() else []
+        remove_abandoned(path for path in every if path.name.startswith("new-"))
+        for path in every:
             with contextlib.suppress(OSError):
-                age = now - path.stat().st_mtime
-                if age > (3600 if path.name.startswith("new-") else _KEEP_SECONDS):
+                if now - path.stat().st_mtime > _KEEP_SECONDS:
                     path.unlink()
 
 

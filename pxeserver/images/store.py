@@ -34,7 +34,7 @@ class BlobWriter(io.RawIOBase):
         self._store = store
         self._hash = hashlib.sha256()
         self.size = 0
-        fd, name = _temporary(store.tmp)
+        fd, name = new_file(store.tmp)
         self._file = os.fdopen(fd, "wb", buffering=0)
         self._name: Path | None = name
 
@@ -99,7 +99,7 @@ class Store(Layout):
             mark = self.root / "oci-layout"
             if not mark.is_file():
                 self._replace(mark, b'{"imageLayoutVersion":"1.0.0"}')
-            _sweep(self.tmp)
+            remove_abandoned(self.tmp.iterdir())
         except OSError as error:
             raise UsageError(
                 "data-not-writable",
@@ -150,7 +150,7 @@ class Store(Layout):
             self._replace(self.index_file, oci.dump(body))
 
     def _replace(self, path: Path, data: bytes) -> None:
-        fd, name = _temporary(self.tmp)
+        fd, name = new_file(self.tmp)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
@@ -243,8 +243,8 @@ class Store(Layout):
         return freed
 
 
-def _temporary(folder: Path) -> tuple[int, Path]:
-    """A new file, locked; made again if a sweep came between making and locking it."""
+def new_file(folder: Path) -> tuple[int, Path]:
+    """A new file "new-...", locked until it is closed; made again if a sweep came between making and locking it."""
     while True:
         fd, name = tempfile.mkstemp(prefix="new-", dir=folder)
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -253,9 +253,9 @@ def _temporary(folder: Path) -> tuple[int, Path]:
         os.close(fd)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove temporary files whose writer is gone: a live one holds a lock on its file."""
-    for path in folder.iterdir():
+def remove_abandoned(files: Iterable[Path]) -> None:
+    """Remove those of `new_file` whose writer is gone: a live one holds a lock on its file."""
+    for path in files:
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

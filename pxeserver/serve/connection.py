@@ -173,7 +173,7 @@ class Connection:
             self._respond(request, given)
         else:
             self.busy, self.deadline = True, math.inf
-            self._task = self._loop.create_task(self._wait(request, given))
+            self._task = self._front.spawn(self._wait(request, given))
 
     async def _wait(self, request: Request, given: Awaitable[Response]) -> None:
         try:
@@ -195,7 +195,7 @@ class Connection:
         self._keep = request.head.keep_alive
         if response.stream is not None:
             self.busy = True
-            self._task = self._loop.create_task(self._wait(request, _given(response)))
+            self._task = self._front.spawn(self._wait(request, _given(response)))
         elif response.file is not None:
             self._send_file(request, response)
         else:

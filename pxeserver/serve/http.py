@@ -10,8 +10,9 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pxeserver.serve.connection import Connection
 from pxeserver.serve.exchange import Handler, Limits, Request, Response, Sent
@@ -41,6 +42,7 @@ class Front:
     _per_peer: Counter[str] = field(default_factory=Counter)
     _listening: list[socket.socket] = field(default_factory=list)
     _look: asyncio.TimerHandle | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on listening, non-blocking sockets; they belong to the front from here on."""
@@ -68,6 +70,7 @@ class Front:
             await asyncio.sleep(_GRACE_STEP)
         for connection in list(self._connections):
             connection.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._look is not None:
             self._look.cancel()
             self._look = None
@@ -77,6 +80,13 @@ class Front:
     @property
     def connections(self) -> int:
         return len(self._connections)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task of a connection; `close` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def failed(self, request: Request) -> Response:
         """What is answered when the handler raised; called where the exception is handled."""

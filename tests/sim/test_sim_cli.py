@@ -31,7 +31,7 @@ def test_selftest_says_what_each_firmware_got(host: Host) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     x86 = ("edk2", "edk2-2016", "http", "bios", "ipxe-rom", "ipxe")
     assert {name: rows[name]["result"] for name in x86} == dict.fromkeys(x86, "ok")
-    assert [got.split()[0] for got in rows["bios"]["got"]] == ["undionly.kpxe", "kernel", "initrd.img"]
+    assert [got.split()[0] for got in rows["bios"]["got"]] == ["undionly.kpxe", "kernel", "initrd.img", "config.cpio"]
     for name in ("edk2-arm64", "http-arm64", "uboot", "rpi"):
         assert (rows[name]["result"], rows[name]["got"]) == ("not set up", [])
         assert "set boot.loaders." in rows[name]["why"]

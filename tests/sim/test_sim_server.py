@@ -100,8 +100,9 @@ def until(true: Callable[[], bool]) -> None:
 def check(booted: Booted) -> None:
     for name, (outcome, story) in booted.items():
         assert outcome.result == "booted", f"{name}\n{story}"
-        kernel, initrd = outcome.got[-2:]
+        kernel, initrd, own = outcome.got[-3:]
         assert (kernel.stage, initrd.stage) == ("kernel", "initrd"), story
+        assert own.name.endswith("config.cpio"), story  # the machine has a name
         assert kernel.digest and initrd.digest, story
         assert "pxeserver.url=" in outcome.cmdline
 
