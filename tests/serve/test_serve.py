@@ -18,8 +18,7 @@ from click.testing import CliRunner
 from servelab import SERVER, Wire, within
 
 from pxeserver import config as configuration
-from pxeserver.cli.context import Context
-from pxeserver.cli.serve import serve
+from pxeserver.cli.main import cli
 from pxeserver.config import Admin, Config, Dhcp, Http
 from pxeserver.errors import UsageError
 from pxeserver.serve import admin
@@ -224,7 +223,7 @@ def test_root_keeps_rights_over_files_alone(start: Callable[..., Running]) -> No
 
 def test_check_prints_what_is_in_force() -> None:
     flags = ["--check", "--dhcp", "off", "-i", "eth7", "--unknown", "local"]
-    shown = CliRunner().invoke(serve, flags, obj=Context())
+    shown = CliRunner().invoke(cli, ["serve", *flags])
     told = yaml.safe_load(shown.stdout)
     assert (told["dhcp"]["mode"], told["dhcp"]["unknown"], told["server"]["interfaces"]) == ("off", "local", ["eth7"])
     assert sorted(told) == sorted(Config.model_fields)
