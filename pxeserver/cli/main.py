@@ -49,6 +49,7 @@ class Root(click.Group):
         module, attribute, _ = VERBS[cmd_name]
         command: click.Command = getattr(importlib.import_module(f"pxeserver.cli.{module}"), attribute)
         gc.freeze()  # modules stay: no collection needs to walk through them
+        gc.set_threshold(50_000)  # a tree has many small objects and hardly a cycle
         gc.enable()
         return command
 
