@@ -6,6 +6,7 @@ Inodes count from 721 in each archive, as LinuxKit's do; hard links become relat
 from __future__ import annotations
 
 import posixpath
+from struct import Struct
 
 from pxeserver.errors import PxeServerError
 from pxeserver.images.entry import BLOCK, CHAR, FIFO, FILE, FOLDER, HARDLINK, SYMLINK, Entry
@@ -15,6 +16,7 @@ _FIRST_INODE = 721
 _TYPES = {FIFO: 0o01, CHAR: 0o02, FOLDER: 0o04, BLOCK: 0o06, FILE: 0o10, SYMLINK: 0o12, HARDLINK: 0o12}
 _MOST = 0xFFFFFFFF
 _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
+_FIELDS = Struct(">13I")
 
 
 class CpioWriter:
@@ -26,33 +28,33 @@ class CpioWriter:
         self.count = 0
 
     def add(self, entry: Entry) -> None:
-        link = entry.link
-        if entry.kind == HARDLINK:
-            link = relative(entry.name, link)
-        target = link.encode("utf-8", "surrogateescape") if entry.kind in (SYMLINK, HARDLINK) else b""
-        size = entry.size if entry.kind == FILE else len(target)
-        if (fault := too_large(entry)) is not None:
-            raise fault
-        self._header(entry, _TYPES[entry.kind] << 12 | entry.mode & 0o7777, size)
-        if target:
-            self._sink.write(target)
-        elif entry.open is not None:
+        kind, size, target = entry.kind, 0, b""
+        if kind == FILE:
+            size = entry.size
+            if (fault := too_large(entry)) is not None:
+                raise fault
+        elif kind in (SYMLINK, HARDLINK):
+            link = relative(entry.name, entry.link) if kind == HARDLINK else entry.link
+            target = link.encode("utf-8", "surrogateescape")
+            size = len(target)
+        self._sink.write(self._header(entry, _TYPES[kind] << 12 | entry.mode & 0o7777, size) + target)
+        if entry.open is not None and size and kind == FILE:
             copy(entry.open(), self._sink, size, entry.name)
         if size & 3:
             self._sink.write(_PAD[size & 3])
         self.count += 1
 
     def finish(self) -> None:
-        self._header(Entry("TRAILER!!!", FILE, 0, mtime=0), 0, 0)
+        self._sink.write(self._header(Entry("TRAILER!!!", FILE, 0, mtime=0), 0, 0))
 
-    def _header(self, entry: Entry, mode: int, size: int) -> None:
+    def _header(self, entry: Entry, mode: int, size: int) -> bytes:
         name = entry.name.encode("utf-8", "surrogateescape") + b"\0"
-        fields = (
+        fields = _FIELDS.pack(
             self._inode, mode, entry.uid & _MOST, entry.gid & _MOST, 2 if entry.kind == FOLDER else 1,
-            min(max(entry.mtime, 0), _MOST), size, 3, 1, entry.major, entry.minor, len(name), 0,
+            min(max(entry.mtime, 0), _MOST), size, 3, 1, entry.major & _MOST, entry.minor & _MOST, len(name), 0,
         )  # fmt: skip
-        self._sink.write(b"070701" + (b"%08x" * 13) % fields + name + _PAD[(110 + len(name)) & 3])
         self._inode += 1
+        return b"070701" + fields.hex().encode() + name + _PAD[(110 + len(name)) & 3]
 
 
 def too_large(entry: Entry) -> PxeServerError | None:

@@ -87,7 +87,7 @@ class _Fixed:
         self._emptied: set[str] = set()
 
     def take(self, name: str, is_folder: bool) -> bool:
-        top, base = posixpath.split(name)
+        top, _, base = name.rpartition("/")
         if base.startswith(_WHITEOUT):
             if base == _OPAQUE:
                 self._emptied.add(top)
@@ -122,6 +122,8 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _clean(name: str, base: BaseImage) -> str:
+    if name and name[0] not in "./" and "/." not in name and "//" not in name:
+        return name.rstrip("/")  # by far the most; normpath costs more than all else that is done to a name
     path = posixpath.normpath(name.lstrip("/") or ".")
     if path == ".." or path.startswith("../"):
         raise PxeServerError("layer-damaged", f"{base.ref} has a path that leads out of it: {name!r}")

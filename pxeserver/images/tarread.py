@@ -7,6 +7,7 @@ entries. A stream that breaks off or makes no sense is a PxeServerError "tar-mal
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import Struct
 
 from pxeserver.errors import PxeServerError
 from pxeserver.images.entry import BLOCK, CHAR, FIFO, FILE, FOLDER, HARDLINK, SYMLINK, Entry, Readable
@@ -17,6 +18,9 @@ _KINDS = {
 }  # fmt: skip
 _KEPT = ("SCHILY.xattr.", "LINUXKIT.", "uname", "gname")
 _NO_OWNERS = bytes(64)
+# name, mode, uid, gid, size, mtime, checksum, type, link, magic, owners, major, minor, prefix (POSIX.1-1988 ustar)
+_HEADER = Struct("100s8s8s8s12s12s8sc100s6s2x64s8s8s155s12x")
+_BLANK_SUM = 8 * 32
 SLUG = "tar-malformed"
 _CHUNK = 256 * 1024
 _META_LIMIT = 1 << 20  # bytes of one PAX or long-name header
@@ -51,14 +55,15 @@ def entries(stream: Readable) -> Iterator[Entry]:
             return
         if len(block) < 512:
             raise _bad("it ends within a header")
-        _check_sum(block)
-        kind, size = block[156:157], _number(block[124:136])
-        if kind in (b"x", b"g", b"L", b"K"):
+        fields = _HEADER.unpack(block)
+        _check_sum(block, fields[6])
+        kind, size = fields[7], _number(fields[4])
+        if kind in b"xgLK":
             _take_meta(kind, _meta(stream, size), shared, extra)
             continue
         records = {**shared, **extra} if shared else extra
         extra = {}
-        entry, member = _entry(block, kind, size, records, stream)
+        entry, member = _entry(fields, size, records, stream)
         yield entry
         while member.left:
             member.read(min(_CHUNK, member.left))
@@ -70,46 +75,47 @@ def entry_size(entry: Entry) -> int:
     return entry.size if entry.kind == FILE else 0
 
 
-def _entry(block: bytes, kind: bytes, size: int, records: dict[str, str], stream: Readable) -> tuple[Entry, _Member]:
-    if kind == b"S" or any(k.startswith("GNU.sparse.") for k in records):
+def _entry(fields: tuple[bytes, ...], size: int, records: dict[str, str], stream: Readable) -> tuple[Entry, _Member]:
+    name_field, mode, uid, gid, _, mtime, _, kind, link_field, magic, owners, major, minor, prefix = fields
+    if kind == b"S" or (records and any(k.startswith("GNU.sparse.") for k in records)):
         raise _bad("it holds a sparse file", hint="make the layer again without tar's --sparse")
     what = _KINDS.get(kind, FILE)
-    name = records.get("path") or _name(block)
+    name = records.get("path") or _text(name_field)
+    # GNU archives use the prefix field for other things
+    if prefix[0] and magic == b"ustar\0" and not records.get("path"):
+        name = f"{_text(prefix)}/{name}"
     if what == FILE and kind in b"0\0" and name.endswith("/"):
         what = FOLDER  # V7 archives know folders by the slash only
-    if "size" in records:
-        size = _decimal(records["size"])
-    if size < 0 or "\0" in records.get("path", "") + records.get("linkpath", ""):
+    keep: dict[str, str] = {}
+    if records:
+        if "size" in records:
+            size = _decimal(records["size"])
+        if "\0" in records.get("path", "") + records.get("linkpath", ""):
+            raise _bad("a header makes no sense")
+        keep = {k: v for k, v in records.items() if k.startswith(_KEPT) or (k == "mtime" and "." in v)}
+    if size < 0:
         raise _bad("a header makes no sense")
     if what != FILE:
         size = 0  # links of some writers carry their target's size, but no content
     member = _Member(stream, size)
-    mtime = records.get("mtime")
-    keep = {k: v for k, v in records.items() if k.startswith(_KEPT) or (k == "mtime" and "." in v)}
-    if block[265:329] != _NO_OWNERS:
-        keep = {"uname": _text(block[265:297]), "gname": _text(block[297:329]), **keep}
+    time = records.get("mtime")
+    if owners != _NO_OWNERS:
+        keep = {"uname": _text(owners[:32]), "gname": _text(owners[32:]), **keep}
+    device = what in (CHAR, BLOCK)
     return Entry(
-        name=name,
-        kind=what,
-        mode=_number(block[100:108]) & 0o7777,
-        uid=_decimal(records["uid"]) if "uid" in records else _number(block[108:116]),
-        gid=_decimal(records["gid"]) if "gid" in records else _number(block[116:124]),
-        mtime=_decimal(mtime.partition(".")[0] or "0") if mtime else _number(block[136:148]),
-        size=size,
-        link=records.get("linkpath") or _text(block[157:257]) if what in (SYMLINK, HARDLINK) else "",
-        major=_number(block[329:337]) if what in (CHAR, BLOCK) else 0,
-        minor=_number(block[337:345]) if what in (CHAR, BLOCK) else 0,
-        open=(lambda: member) if what == FILE else None,
-        pax=keep,
+        name,
+        what,
+        _number(mode) & 0o7777,
+        _decimal(records["uid"]) if "uid" in records else _number(uid),
+        _decimal(records["gid"]) if "gid" in records else _number(gid),
+        _decimal(time.partition(".")[0] or "0") if time else _number(mtime),
+        size,
+        records.get("linkpath") or _text(link_field) if what in (SYMLINK, HARDLINK) else "",
+        _number(major) if device else 0,
+        _number(minor) if device else 0,
+        (lambda: member) if what == FILE else None,
+        keep,
     ), member
-
-
-def _name(block: bytes) -> str:
-    name = _text(block[:100])
-    # GNU archives use the prefix field for other things
-    if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
-        return f"{prefix}/{name}"
-    return name
 
 
 def _take_meta(kind: bytes, data: bytes, shared: dict[str, str], extra: dict[str, str]) -> None:
@@ -159,10 +165,12 @@ def _text(field: bytes) -> str:
 
 def _number(field: bytes) -> int:
     """Octal text, or base 256 with the first bit set (GNU), signed."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big")
-        return value - (1 << (8 * len(field))) if field[0] == 0xFF else value & ~(0x80 << 8 * (len(field) - 1))
-    digits = field.partition(b"\0")[0].strip()
+    digits = field.rstrip(b"\0 ")
+    if not digits.isdigit():
+        if field[0] & 0x80:
+            value = int.from_bytes(field, "big")
+            return value - (1 << (8 * len(field))) if field[0] == 0xFF else value & ~(0x80 << 8 * (len(field) - 1))
+        digits = field.partition(b"\0")[0].strip()
     try:
         return int(digits, 8) if digits else 0
     except ValueError:
@@ -176,10 +184,10 @@ def _decimal(value: str) -> int:
         raise _bad(f"a number reads {value!r}") from None
 
 
-def _check_sum(block: bytes) -> None:
+def _check_sum(block: bytes, field: bytes) -> None:
     # the sum of the header with its own field as blanks; some old writers summed signed bytes
-    want = _number(block[148:156])
-    plain = sum(block) - sum(block[148:156]) + 8 * 32
+    want = _number(field)
+    plain = sum(block) - sum(field) + _BLANK_SUM
     if want != plain and want != plain - 256 * sum(b > 127 for b in block[:148] + block[156:]):
         raise _bad("a header's checksum is wrong")
 

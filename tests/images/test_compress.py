@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gzip
 import io
 import random
+import threading
 
 import pytest
 import zstandard
@@ -47,8 +50,31 @@ def test_gzip_carries_no_time_and_no_name() -> None:
 @pytest.mark.parametrize("kind", list(compress.KINDS))
 def test_an_empty_member_is_a_member(kind: str) -> None:
     out = io.BytesIO()
-    compress.compressor(kind, out).finish()
+    with contextlib.closing(compress.compressor(kind, out)) as writer:
+        writer.finish()
     assert PLAIN[kind](out.getvalue()) == b""
+
+
+class Full:
+    def write(self, data: bytes, /) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("kind", list(compress.KINDS))
+def test_a_full_disk_is_heard_of_and_no_thread_stays(kind: str) -> None:
+    before = threading.active_count()
+    with contextlib.closing(compress.compressor(kind, Full())) as writer, pytest.raises(OSError, match="No space"):
+        for _ in range(100):
+            writer.write(DATA)
+        writer.finish()
+    assert threading.active_count() == before
+
+
+def test_gzip_left_in_the_middle_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with contextlib.closing(compress.compressor("gzip", io.BytesIO())) as writer:
+        writer.write(DATA)
+    assert threading.active_count() == before
 
 
 def test_the_label_names_what_decides_the_bytes() -> None:
