@@ -30,6 +30,7 @@ from pxeserver.serve.names import NameTable
 from pxeserver.serve.overheard import Overheard, open_ears
 from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Delivery, File, Recorder
+from pxeserver.serve.recording import Recording
 from pxeserver.serve.routes import BootRoutes
 from pxeserver.serve.site import Site
 from pxeserver.serve.tftp import TftpServer
@@ -78,17 +79,23 @@ def bind(config: Config) -> BootSockets:
 
 
 class BootServer:
-    """Serves on `sockets` from `start` until `close`. `clock` gives Unix seconds."""
+    """Serves on `sockets` from `start` until `close`. `clock` gives Unix seconds; with `recording` events go there."""
 
     def __init__(
-        self, config: Config, fleet: Fleet, sockets: BootSockets, clock: Callable[[], float] = time.time
+        self,
+        config: Config,
+        fleet: Fleet,
+        sockets: BootSockets,
+        clock: Callable[[], float] = time.time,
+        recording: Recording | None = None,
     ) -> None:
         port = config.http.advertise_port or sockets.http[0].getsockname()[1]
         self.site = Site(config, load_quirks(), http_port=port)
         self._fleet = fleet
         self._sockets = sockets
         self._clock = clock
-        self._writer = Writer(lambda events: self._fleet.record(events))
+        self._recording = recording
+        self._writer = Writer(recording.record if recording else lambda events: self._fleet.record(events))
         self.recorder = Recorder(fleet.secret(), config, self._emit)
         self.names = NameTable(self.site)
         self.dhcp = DhcpServer(self.site, self.recorder, clock)
@@ -138,6 +145,8 @@ class BootServer:
         loop.remove_reader(self._sockets.links)
         self._sockets.links.close()
         await asyncio.to_thread(self._writer.close)
+        if self._recording is not None:
+            await asyncio.to_thread(self._recording.close)
         self._pool.shutdown()
         self._fleet.close()
 
@@ -147,6 +156,8 @@ class BootServer:
         fleet = await loop.run_in_executor(self._pool, open_fleet, config)
         view = await loop.run_in_executor(self._pool, fleet.view)
         self._fleet, old = fleet, self._fleet
+        if self._recording is not None:
+            self._recording.config = config
         self.site.config = self.recorder.config = config
         self.tftp.limits = config.tftp
         self.site.see(view)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 HEAD_MAX = 16 << 10  # bytes of request line and headers
 HEADERS_MAX = 100
 TARGET_MAX = 8 << 10
-_KNOWN_MAX = 1 << 10  # header blocks up to this size are remembered
+_KNOWN_MAX = 1 << 10  # heads and header blocks up to this size are remembered
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -47,6 +47,10 @@ class Head:
 
 def parse_head(raw: bytes) -> Head:
     """`raw` ends with the empty line. Raises BadRequest; every limit is checked here but HEAD_MAX."""
+    return (_known_head if len(raw) <= _KNOWN_MAX else _parse_head)(raw)
+
+
+def _parse_head(raw: bytes) -> Head:
     line, _, block = raw.decode("latin-1").strip("\r\n").partition("\r\n")
     words = line.split(" ")
     if len(words) != 3 or not _TOKEN.fullmatch(words[0]) or not _TARGET.fullmatch(words[1]):
@@ -61,6 +65,10 @@ def parse_head(raw: bytes) -> Head:
     keep_alive = "close" not in wanted and (version == "HTTP/1.1" or "keep-alive" in wanted)
     path, query = _split_target(target)
     return Head(method, target, path, query, headers, keep_alive, version == "HTTP/1.0", length)
+
+
+# a machine that waits asks the same every few seconds
+_known_head = lru_cache(maxsize=4096)(_parse_head)
 
 
 def _parse_headers(block: str) -> tuple[Mapping[str, str], int]:

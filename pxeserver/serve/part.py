@@ -22,6 +22,7 @@ from pxeserver.errors import PxeServerError
 from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.serve import admin, boot, privileges
 from pxeserver.serve.express import ExpressLoop
+from pxeserver.serve.recording import Recording
 
 log = logging.getLogger("pxeserver")
 
@@ -81,8 +82,9 @@ async def _start(name: str, config: Config, make_web: admin.MakeWeb, say: Callab
     make: Callable[[Fleet], Server]
     if name == "boot":
         boot_sockets = boot.bind(config)
+        recording = Recording(config)  # gives its rights up itself: the new user may not be able to read the program
         privileges.drop(config.server.user)
-        make = lambda fleet: boot.BootServer(config, fleet, boot_sockets)  # noqa: E731
+        make = lambda fleet: boot.BootServer(config, fleet, boot_sockets, recording=recording)  # noqa: E731
     else:
         admin_sockets = admin.bind(config)
         if config.server.user:  # builds unpack what belongs to root: without a user it stays as it is

@@ -28,6 +28,7 @@ class Site:
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
     http_port: int = 0  # that machines are told; the real one, where the configuration says 0
     blobs: Mapping[Digest, Literal["kernel", "initrd", "uki"]] = field(default_factory=dict)
+    _names: tuple[object, Mapping[str, str]] = (None, {})  # of these interfaces: name by address
 
     def see(self, view: FleetView) -> None:
         """Decide on this view from now on; only its images' files are served."""
@@ -70,8 +71,15 @@ class Site:
 
     def named(self, own: str) -> str:
         """The interface that has this address of ours, "" if none has."""
-        found = (i.name for i in self.interfaces.values() if any(str(a.ip) == own for a in i.own))
-        return next(found, "")
+        known, names = self._names
+        if known is not self.interfaces:
+            found: dict[str, str] = {}
+            for interface in self.interfaces.values():
+                for address in interface.own:
+                    found.setdefault(str(address.ip), interface.name)
+            names = found
+            self._names = self.interfaces, names
+        return names.get(own, "")
 
     def own6(self, ifindex: int, asked: str = "") -> str:
         """As `own`, for what came in by IPv6: no link-local address, a URL cannot say on which link."""
