@@ -68,6 +68,13 @@ class Running:
                 found[words[words.index(b"--part") + 1].decode()] = int(stat.parent.name)
         return found
 
+    def recording(self) -> int:
+        """The process that writes the boot part's events down."""
+        boot = self.children()["boot"]
+        (pid,) = Path(f"/proc/{boot}/task/{boot}/children").read_text().split()
+        assert b"pxeserver.serve.recording" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return int(pid)
+
     def health(self) -> bool:
         def ask() -> bool:
             try:
@@ -117,6 +124,7 @@ def test_it_serves_says_where_and_stops_whole(start: Callable[..., Running]) -> 
     assert server.api("/api/v1/status").json()["machines"] == 0
     children = server.children()
     assert sorted(children) == ["admin", "boot"]
+    children["recording"] = server.recording()
     assert server.stop() == 0
     assert not any(alive(pid) for pid in children.values())
     assert not (server.folder / "api.sock").exists()
@@ -139,7 +147,7 @@ def test_one_part_that_dies_is_started_again_and_the_other_goes_on(start: Callab
 def test_no_part_outlives_a_killed_supervisor(start: Callable[..., Running]) -> None:
     server = start("-i", "eth0")
     server.ready()
-    children = server.children()
+    children = {**server.children(), "recording": server.recording()}
     server.process.kill()
     server.process.wait(30)
     server.until(lambda: not any(alive(pid) for pid in children.values()))
