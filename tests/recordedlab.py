@@ -112,6 +112,11 @@ def tree_of(kind: str, data: bytes, texts: dict[str, bytes]) -> dict[str, Line]:
     return tree
 
 
+def last_of_each(kind: str, data: bytes) -> dict[str, Line]:
+    """path -> line of its last entry in an archive, whatever becomes of the folders above it."""
+    return {p: line for p, line, _ in (_cpio(one_archive(data)) if kind.endswith("cpio") else _tar(data))}
+
+
 def _tar(data: bytes) -> Iterator[tuple[str, Line, bytes]]:
     kinds = {tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.LNKTYPE: "h", tarfile.CHRTYPE: "c"}
     kinds |= {tarfile.BLKTYPE: "b", tarfile.FIFOTYPE: "p"}

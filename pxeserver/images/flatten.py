@@ -178,6 +178,12 @@ def must_exist(use: Use) -> list[Entry]:
     ]
 
 
+def replaced(base: BaseImage) -> set[str]:
+    """Which of the folders that must exist the image has as something else; they are made again after it."""
+    folders = {e.name for e in must_exist(Use.INIT) if e.kind == FOLDER}
+    return {e.name for e in files(base, strict=True) if e.name in folders and e.kind != FOLDER}
+
+
 def _completed(entries: Iterable[Entry], use: Use, strict: bool) -> Iterator[Entry]:
     """The entries, then what must exist and was not among them.
 

