@@ -65,7 +65,7 @@ class Flags:
     @property
     def formats(self) -> tuple[str, ...]:
         """What to write beside the store: what was asked for, else LinuxKit's default where files are wanted at all."""
-        given = tuple(name.strip() for text in self.format for name in text.split(",") if name.strip())
+        given = tuple(name.strip() for text in self.format if text for name in text.split(","))
         if given:
             return given
         if self.o is not None:

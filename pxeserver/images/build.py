@@ -74,7 +74,8 @@ def build(request: BuildRequest, store: Store, config: Config, progress: Progres
 def _built(request: BuildRequest, store: Store, config: Config, progress: Progress) -> Built:
     formats = outputs.checked(request.formats)
     outputs.need(formats, request.arch)
-    for tag in ("latest", *request.tags):
+    streamed = next((FORMS[f] for f in formats if FORMS[f].streamable), None)
+    for tag in request.tags if streamed else ("latest", *request.tags):  # of a stream no image is stored
         checked_tag(tag, request.name)
     loaded = loader.load(request.specs, strict=request.strict)
     request = replace(request, source=trust.guarded(loaded, request.source, config))
@@ -89,7 +90,6 @@ def _built(request: BuildRequest, store: Store, config: Config, progress: Progre
     made = plan.plan(loaded, defaults, taken=earlier.copied if earlier else ())
     for warning in made.warnings:
         progress.say(f"warning: {warning}")
-    streamed = next((FORMS[f] for f in formats if FORMS[f].streamable), None)
     if streamed is not None:
         assert request.target is not None
         whole = tree.tree(

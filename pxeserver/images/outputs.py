@@ -121,7 +121,7 @@ def checked(formats: Sequence[str]) -> tuple[str, ...]:
             raise UsageError("format-unsupported", f"format {name} is not made here; nearest is {near}", hint=known)
         raise UsageError("format-unknown", f'unknown format type "{name}"{did_you_mean(name, FORMS)}', hint=known)
     streamed = next((n for n in names if FORMS[n].streamable), "")
-    if streamed and len(names) > 1:
+    if streamed and len(formats) > 1:  # not even twice, as LinuxKit has it
         raise UsageError("format-alone", f"format type {streamed} must be the only format specified")
     for one, other in _SAME_FILE:
         if one in names and other in names:

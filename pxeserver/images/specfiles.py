@@ -62,4 +62,6 @@ def _fetched(url: str) -> bytes:
                     raise Unreachable("spec-url", f"{url} has more than {_LIMIT >> 20} MiB: that is no spec")
             return data
     except httpx.HTTPError as error:
-        raise Unreachable("spec-url", f"cannot read {url}: {error or type(error).__name__}") from None
+        raise Unreachable(
+            "spec-url", f"cannot read {url}: {str(error).partition(chr(10))[0] or type(error).__name__}"
+        ) from None

@@ -34,9 +34,15 @@ class Target:
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name, with mode 0644, only when it is whole."""
+    if path.is_dir():
+        raise PxeServerError("output-not-written", f"cannot write {path}: it is a folder", hint="name a file in it")
     if path.is_char_device() or path.is_fifo():
-        with path.open("wb") as file:
-            yield file
+        try:
+            with path.open("wb") as file:
+                yield file
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a device that is full; what else fails names itself
+            raise
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

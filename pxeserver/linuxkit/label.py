@@ -49,7 +49,7 @@ def merge(own: ContainerSpec, text: str, *, strict: bool = False, place: Place =
     """`text` is the label, "" for none. Strict merges as LinuxKit does: `.add` inside a label is ignored, one beside a
     written list too, and "all" plus an addition is an error."""
     called = f"label {LABEL} of {own.image}"
-    outer = str(place())
+    outer = str(place("image"))
     label, doc = ContainerConfig(), yamlpos.Document({})
     if text:
         label, doc = parse(text, f"{outer}: {called}" if outer else called)

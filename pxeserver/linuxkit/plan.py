@@ -96,7 +96,7 @@ def _volumes(loaded: Loaded) -> Iterator[VolumeEntry]:
             platforms=volume.platforms,
             folder=volumes.folder(volume.name),
             location=f"volume[{i}]",
-            where=loaded.place("volumes", i),
+            where=loaded.place("volumes", i, "image" if volume.image else "name"),
         )
 
 
@@ -131,7 +131,7 @@ def _container(
         config_json=config,
         runtime_json=runtime.runtime_json(merged.spec.runtime, folder, root, readonly=readonly),
         location=f"{section}[{index}]",
-        where=ctx.place(),
+        where=ctx.place("image"),
     )
 
 

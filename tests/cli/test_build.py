@@ -139,6 +139,9 @@ def test_a_stream_to_standard_output_is_alone_there(bench: Bench) -> None:
         (["--input-tar", "a", "--pull"], "output-conflict"),
         (["--input-tar", "a", "--o", "a"], "output-conflict"),
         (["-f", "tar,kernel+initrd"], "format-alone"),
+        (["-f", "tar", "-f", "tar"], "format-alone"),
+        (["-f", "docker", "-f", "kernel+initrd"], "format-alone"),
+        (["-f", ",tar"], "format-unknown"),
         (["-f", "kernel"], "format-unknown"),
         (["--size", "big"], "bad-size"),
         (["--tag", "a b"], "image-bad-tag"),
@@ -148,6 +151,25 @@ def test_a_stream_to_standard_output_is_alone_there(bench: Bench) -> None:
 def test_flags_that_do_not_go_together(bench: Bench, args: list[str], slug: str) -> None:
     done = bench.build(*args, "web.yml")
     assert (done.code, f"error[{slug}]" in done.err, bench.files()) == (2, True, [])
+
+
+def test_a_stream_may_have_a_name_that_no_image_could_have(bench: Bench) -> None:
+    (bench.folder / "out").mkdir()
+    assert bench.build("-f", "tar", "--name", "out/a b", "web.yml").code == 0
+    assert (bench.folder / "out" / "a b.tar").is_file()
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (".", "error[output-not-written]: cannot write .: it is a folder"),
+        ("no/x", "error[output-not-written]: cannot write no/x: No such file"),
+        ("/dev/full", "error[build-io]: /dev/full: No space left"),
+    ],
+)
+def test_a_stream_that_cannot_be_written_names_its_place(bench: Bench, where: str, message: str) -> None:
+    done = bench.build("--o", where, "web.yml")
+    assert (done.code, done.err[: len(message)], bench.files()) == (1, message, [])
 
 
 def test_no_spec_is_a_usage_error(bench: Bench) -> None:
@@ -168,7 +190,12 @@ def test_specs_from_everywhere(bench: Bench) -> None:
         server.shutdown()
     by_file = bench.build("web.yml")
     assert by_url.out == by_file.out
-    assert (missing.code, "error[spec-url]" in missing.err, "404" in missing.err) == (5, True, True)
+    assert (missing.code, "error[spec-url]" in missing.err, "404" in missing.err, missing.err.count("\n")) == (
+        5,
+        True,
+        True,
+        1,
+    )
     (bench.shell.data / "specs" / "known.yml").write_text(SPEC)
     assert bench.build("known").out.startswith("known@sha256:")
     (bench.folder / "more.yml").write_text('kernel: {cmdline: "loud"}\nfiles: [{path: x, contents: y}]\n')

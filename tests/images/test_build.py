@@ -466,3 +466,16 @@ def test_a_configuration_that_makes_no_sense_is_named(lab: Lab, config: dict[str
     ) as caught:
         lab.build(SPEC)
     assert caught.value.slug == "oci-malformed" and "onboot[0].image" in str(caught.value.where)
+
+
+def test_strict_leaves_out_what_a_later_init_image_replaces_and_makes_again(lab: Lab) -> None:
+    """And a cached segment of the earlier image is not taken where another image follows."""
+    lab.bases.image("l/first:1", [folder("dev"), device("dev/null"), folder("etc"), file("etc/x"), file("init")])
+    lab.bases.image("l/link:1", [symlink("dev", "realdev")])
+    lab.bases.image("l/plain:1", [folder("dev"), file("late")])
+    spec = 'kernel: {image: "l/kernel:1"}\ninit: ["l/first:1", "l/%s:1"]\n'
+    trees = {name: lab.tree(lab.build(spec % name, strict=True)) for name in ("plain", "link")}
+    assert ["dev/null" in tree for tree in trees.values()] == [True, False]
+    for tree in trees.values():
+        assert {"dev", "dev/pts", "etc/x", "init"} - tree.keys() == set()
+    assert trees["plain"] == lab.tree(lab.build(spec % "plain", strict=True))

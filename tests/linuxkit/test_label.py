@@ -147,7 +147,7 @@ LABEL = "label org.mobyproject.config of x"
         ("capabilities.add: [CAP_KILL, CAP_BAD]", {"capabilities": ["CAP_CHOWN"]}, "1.yml:1:61: {}capabilities.add[1]"),
         ("capabilities.add: [CAP_KILL]", {"capabilities": ["CAP_L"]}, f"{LABEL}:1:19: capabilities[0]"),
         ("binds.add: [x]", {"binds": ["/a:/a"]}, "1.yml:1:44: {}binds.add[0]"),
-        ("", {"binds": ["/a"]}, f"1.yml:1:12: services[0]: {LABEL}:1:12: binds[0]"),
+        ("", {"binds": ["/a"]}, f"1.yml:1:29: services[0].image: {LABEL}:1:12: binds[0]"),
         ("", {"rlimits": ["x"]}, f"{LABEL}:1:14: rlimits[0]"),
         ("rlimits: [x]", {"rlimits": []}, "1.yml:1:42: {}rlimits[0]"),
         ("", {"uid": "who"}, f"{LABEL}:1:9: uid"),
