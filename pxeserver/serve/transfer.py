@@ -106,8 +106,9 @@ class Transfer:
 
     def _readable(self, now: float) -> bool:
         """A datagram of the client's has come. True when the transfer is over: whoever hears of it may have plans."""
+        receive, post = self._receive, self._post  # what a slot holds is called faster by a name
         try:
-            raw = self._receive(_DATAGRAM_MAX)
+            raw = receive(_DATAGRAM_MAX)
         except OSError as error:
             return self._failed(error)
         sent, frames = self._sent, self._frames
@@ -119,12 +120,12 @@ class Transfer:
         self._moved = now
         if self._windowsize == 1:
             self._sent = sent + 1
-            self._post((self._emit, frames[sent]))
+            post((self._emit, frames[sent]))
         elif self._segmented:
             end = self._sent = min(sent + self._windowsize, self._count)
-            step, batch = self._step, self._batch
+            step, batch, emit, packets = self._step, self._batch, self._emit, self._packets
             for start in range(sent, end, batch):
-                self._post((self._emit, self._packets[start * step : min(start + batch, end) * step]))
+                post((emit, packets[start * step : min(start + batch, end) * step]))
         else:
             self._sent = min(sent + self._windowsize, self._count)
             self._transmit(frames[sent : self._sent])
