@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy.orm import aliased
 
 from pxeserver.boot.styles import ALONE
 from pxeserver.fleet import rows
@@ -24,6 +25,13 @@ KEEP_STAGE, KEEP_OTHER = 10, 1000  # rows per boot and kind; after that the newe
 FACTS = ("uuid", "serial", "manufacturer", "product", "firmware", "ipxe")
 _BOOT = cast(Table, BootRow.__table__)
 _MACHINE = cast(Table, MachineRecord.__table__)
+_EVENT = aliased(EventRow)
+_DROP = delete(EventRow).where(
+    EventRow.id
+    == select(func.max(_EVENT.id))
+    .where(_EVENT.boot == bindparam("of"), _EVENT.kind == bindparam("what"))
+    .scalar_subquery()
+)
 _ORDER = {stage: n for n, stage in enumerate(STAGES)}
 
 # what an image is called in an event (a digest or the 32 hex digits of a token) -> (digest, spec), or None
@@ -52,7 +60,9 @@ class _Batch:
         self.hosts: dict[str, _Host] = {}
         self.boots: dict[str, dict[str, Any]] = {}
         self.new_boots: set[str] = set()
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any] | None] = []  # None: a newer one took its place
+        self.newest: dict[tuple[str, str], int] = {}  # boot, kind -> number of its last row
+        self.replaced: set[tuple[str, str]] = set()  # ... -> whose last row in the database goes
         macs = {e.mac: e.at for e in reversed(events) if e.mac and math.isfinite(e.at)}
         self._load_hosts(macs)
         self._add_hosts({mac: at for mac, at in macs.items() if mac not in self.hosts})
@@ -102,6 +112,7 @@ class _Batch:
                 self._drop_newest(event.boot, event.kind)
             else:
                 boot["counts"] = {**boot["counts"], event.kind: boot["counts"].get(event.kind, 0) + 1}
+            self.newest[event.boot, event.kind] = len(self.rows)
         self.rows.append(_event_row(event))
 
     def _learn(self, host: _Host, event: Event) -> None:
@@ -162,12 +173,11 @@ class _Batch:
 
     def _drop_newest(self, boot: str, kind: str) -> None:
         """A machine that waits for days asks every few seconds: keep the first ones and the last one."""
-        for n in range(len(self.rows) - 1, -1, -1):
-            if (self.rows[n]["boot"], self.rows[n]["kind"]) == (boot, kind):
-                del self.rows[n]
-                return
-        newest = select(func.max(EventRow.id)).where(EventRow.boot == boot, EventRow.kind == kind).scalar_subquery()
-        self.conn.execute(delete(EventRow).where(EventRow.id == newest))
+        number = self.newest.get((boot, kind))
+        if number is not None:
+            self.rows[number] = None
+        else:
+            self.replaced.add((boot, kind))
 
     def write(self) -> None:
         fresh = [_boot_row(self.boots[i]) for i in self.boots if i in self.new_boots]
@@ -183,8 +193,11 @@ class _Batch:
             names = ("arch", "memory_mib", "facts", "ip", "seen", "boot")
             values = [{"key": h.id, **{name: getattr(h, name) for name in names}} for h in hosts]
             self.conn.execute(update(_MACHINE).where(MachineRecord.id == bindparam("key")), values)
-        if self.rows:
-            self.conn.execute(insert(EventRow), self.rows)
+        if self.replaced:
+            self.conn.execute(_DROP, [{"of": boot, "what": kind} for boot, kind in self.replaced])
+        rows = [row for row in self.rows if row is not None]
+        if rows:
+            self.conn.execute(insert(EventRow), rows)
 
 
 def record(conn: Connection, events: Sequence[Event], resolve: Resolve, stuck_seconds: int) -> None:

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,6 +43,10 @@ class Interface:
     loopback: bool
     addresses: tuple[ipaddress.IPv4Interface, ...] = ()
     addresses6: tuple[ipaddress.IPv6Interface, ...] = ()
+    texts: tuple[str, ...] = field(init=False, repr=False, compare=False)  # of `addresses`: every packet asks for them
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(str(address.ip) for address in self.addresses))
 
     @property
     def own(self) -> tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]:
@@ -124,7 +128,7 @@ def serving(found: Mapping[int, Interface], names: Sequence[str]) -> list[Interf
 def own_address(interface: Interface, *, asked: str = "", relay: str = "", client: str = "") -> str:
     """The one in the relay's subnet, the one that was asked by unicast, the one in the client's subnet, the primary
     one; "" when there is none. `client` is the sender's address, "" or 0.0.0.0 if it has none yet."""
-    own = _texts(interface.addresses)
+    own = interface.texts
     beside = _beside(interface, relay)
     if beside:
         return beside
@@ -148,12 +152,6 @@ def own_address6(interface: Interface, *, asked: str = "") -> str:
     if asked in map(str, own):
         return asked
     return next((str(ip) for ip in sorted(own, key=lambda ip: ip not in _GLOBAL6)), "")
-
-
-@lru_cache(maxsize=256)
-def _texts(addresses: tuple[ipaddress.IPv4Interface, ...]) -> tuple[str, ...]:
-    """Asked for with every packet: made once."""
-    return tuple(str(address.ip) for address in addresses)
 
 
 def neighbour(address: str, table: Path = Path("/proc/net/arp")) -> Mac | None:

@@ -26,6 +26,7 @@ from pxeserver.mac import Mac
 from pxeserver.serve import udp
 from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Recorder
+from pxeserver.serve.repeats import Repeats, Sent
 from pxeserver.serve.site import Once, Site
 from pxeserver.wire import dhcp
 from pxeserver.wire.reader import WireError
@@ -103,6 +104,7 @@ class DhcpServer:
         self.system: Callable[[str, str, float], None] = lambda mac, address, now: None  # told of such requests
         self._site = site
         self._recorder = recorder
+        self._repeats = Repeats(site, recorder)
         self._clock = clock
         self._channels: list[Channel] = []
         self._once = Once(log.warning)
@@ -126,6 +128,11 @@ class DhcpServer:
             if arrived is None:
                 return
             self.counts["received"] += 1
+            now = self._clock()
+            if (sent := self._repeats.again(channel.port, arrived, now)) is not None:
+                self.counts["repeated"] += 1
+                channel.send(sent.payload, sent.peer, sent.ifindex, sent.source)
+                continue
             if not self._site.serves(arrived.ifindex, arrived.peer[0]):
                 self.counts["other-interface"] += 1
                 continue
@@ -136,14 +143,13 @@ class DhcpServer:
                 continue
             if packet.op == dhcp.BOOTREQUEST:
                 try:
-                    self._packet(channel, arrived, packet)
+                    self._packet(channel, arrived, packet, now)
                 except Exception:  # a fault of ours: it must not cost the packets behind this one
                     self.counts["failed"] += 1
                     if self.counts["failed"] == 1:
                         log.exception("no answer to %s", arrived.data.hex())
 
-    def _packet(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet) -> None:
-        now = self._clock()
+    def _packet(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, now: float) -> None:
         request = request_of(packet, channel.port)
         mac = request.mac if request is not None else mac_of(packet)
         address = _address_of(packet)
@@ -185,9 +191,12 @@ class DhcpServer:
             self.counts["unanswerable"] += 1
             self._once("unanswerable", f"no answer fits {request.mac}: {error}")
             return
-        if self._send(channel, arrived, reply, relay):
+        sent = self._send(channel, arrived, reply, relay, request.mac)
+        if sent is not None:
             self.counts["answered"] += 1
             recorder.answered(request, decision, recent, token, arrived.data, arrival, now)
+            if request.opening:
+                self._repeats.keep(channel.port, arrived, sent, now)
         else:
             self.counts["unsent"] += 1
             self._once("unsent", f"the answer to {request.mac} could not be sent to {reply.address}")
@@ -203,13 +212,14 @@ class DhcpServer:
             return
         arrival = Arrival(own, arrived.ifindex, channel.port, *arrived.peer)
         reply = find.tell(packet, arrival, boot_url(own, self._site.http_port, token))
-        if reply is not None and self._send(channel, arrived, reply, ""):
+        if reply is not None and self._send(channel, arrived, reply, "", mac) is not None:
             self.counts["told"] += 1
 
-    def _send(self, channel: Channel, arrived: udp.Datagram, reply: Reply, relay: str) -> bool:
-        """Out of the arrival interface; a relay is reached by the routing table."""
+    def _send(self, channel: Channel, arrived: udp.Datagram, reply: Reply, relay: str, mac: Mac) -> Sent | None:
+        """Out of the arrival interface; a relay is reached by the routing table. None if the kernel refused."""
         source = self._site.source(arrived.ifindex, arrived.own, relay, arrived.peer[0])
-        return channel.send(reply.payload, (reply.address, reply.port), 0 if relay else arrived.ifindex, source)
+        sent = Sent(mac, reply.payload, (reply.address, reply.port), 0 if relay else arrived.ifindex, source)
+        return sent if channel.send(sent.payload, sent.peer, sent.ifindex, sent.source) else None
 
 
 def _address_of(packet: dhcp.Packet) -> str:

@@ -3,9 +3,6 @@
 From epoll to a callback asyncio goes by selector keys, handles and contexts, and through one turn of its loop per
 wake-up: more work than a TFTP block. An express handler is called straight from the selector. Everything else keeps
 its turn: the selector returns to asyncio as soon as asyncio has anything to do, after at most one batch of handlers.
-
-A batch is heard first and answered then: packets that leave one behind the other wake their receiver once, and waking
-a receiver that sleeps costs the sender as much as the packet.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ import select
 import selectors
 import time
 from collections.abc import Callable
-from typing import TypeAlias
 
 log = logging.getLogger("pxeserver.boot")
 
@@ -27,8 +23,6 @@ REST_MAX = 1023  # waits
 
 # Gets the time (of `loop.time`); True if asyncio has something to do now: a callback was scheduled, a timer set.
 Handler = Callable[[float], bool]
-Packet: TypeAlias = bytes | memoryview
-Posted: TypeAlias = tuple[Callable[[Packet], object], Packet]  # how to send it, and what
 
 
 def _asyncios(now: float) -> bool:
@@ -43,7 +37,6 @@ class _Selector(selectors.EpollSelector):
         self._epoll = select.epoll()
         self._epoll.register(self.fileno(), select.EPOLLIN)
         self._handlers: dict[int, Handler] = {self.fileno(): _asyncios}
-        self.posted: list[Posted] = []
         self._misses = self._rest = 0  # looks in vain lately; waits without any from now on
 
     def watch(self, fd: int, handler: Handler) -> None:
@@ -55,9 +48,7 @@ class _Selector(selectors.EpollSelector):
             self._epoll.unregister(fd)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        handlers, posted = self._handlers, self.posted
-        if posted:
-            self._answer()
+        handlers = self._handlers
         if len(handlers) == 1:
             return super().select(timeout)
         poll, clock = self._epoll.poll, time.monotonic
@@ -73,22 +64,12 @@ class _Selector(selectors.EpollSelector):
                 except Exception:  # a fault of ours: it must not cost the others
                     log.exception("an express handler failed")
                     self.unwatch(fd)
-            if posted:
-                self._answer()
             if turn or len(events) == BATCH:  # asyncio's may wait behind those of this batch
                 ready = super().select(0)
                 if turn or ready:
                     return ready
             if timeout is not None:
                 timeout = end - now
-
-    def _answer(self) -> None:
-        for emit, packet in self.posted:
-            try:
-                emit(packet)
-            except OSError:
-                pass  # as good as a lost packet; or its socket was closed since
-        self.posted.clear()
 
     def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """The next events. To sleep and be woken costs more than to look again for a while, if they come soon."""
@@ -117,8 +98,6 @@ class ExpressLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._express = _Selector()
         super().__init__(self._express)
-        # post((emit, packet)) has `emit(packet)` called once the batch is heard, at the latest before the loop sleeps
-        self.post: Callable[[Posted], None] = self._express.posted.append
 
     def watch(self, fd: int, handler: Handler) -> None:
         """Call `handler` whenever `fd` is readable or has an error to tell, until `unwatch`.

@@ -39,6 +39,7 @@ class Server(Protocol):
 
 def run(name: str, control: socket.socket, make_web: admin.MakeWeb) -> int:
     """Be the part `name` until the supervisor says stop; the exit code."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line shows them
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,

@@ -57,9 +57,9 @@ class Transfer:
 
     __slots__ = (
         *("over", "peer", "request"),
-        *("_acked", "_batch", "_began", "_blocks", "_count", "_emit", "_ended", "_frames", "_loop", "_measure_at"),
-        *("_moved", "_name", "_packets", "_post", "_receive", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_step"),
-        *("_terms", "_tries", "_variance", "_wait", "_windowsize"),
+        *("_acked", "_began", "_blocks", "_count", "_emit", "_ended", "_frames", "_loop", "_measure_at", "_moved"),
+        *("_name", "_receive", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_terms", "_tries", "_variance"),
+        *("_wait", "_windowsize"),
     )
 
     def __init__(
@@ -72,18 +72,15 @@ class Transfer:
         ended: Callable[[Transfer, Outcome], None],
     ) -> None:
         self._loop = express()
-        self._post = self._loop.post
         self._sock, self._receive, self._emit = sock, sock.recv, sock.send
         self.peer: tuple[str, int] = sock.getpeername()[:2]
         self.request = request
         self._name = name
         self._blocks = blocks
         self._count = blocks.count
-        self._frames, self._packets = blocks.frames, blocks.packets
+        self._frames = blocks.frames
         self._terms = terms
         self._windowsize = terms.windowsize
-        self._step = terms.blksize + 4  # bytes of a packet
-        self._batch = min(_SEGMENTS_MAX, max(1, _UDP_MAX // self._step))  # packets by one call
         self._ended = ended
         self._acked = -1 if terms.oack else 0  # -1: the OACK, which counts as block 0, is out
         self._sent = 0
@@ -106,9 +103,8 @@ class Transfer:
 
     def _readable(self, now: float) -> bool:
         """A datagram of the client's has come. True when the transfer is over: whoever hears of it may have plans."""
-        receive, post = self._receive, self._post  # what a slot holds is called faster by a name
         try:
-            raw = receive(_DATAGRAM_MAX)
+            raw = self._receive(_DATAGRAM_MAX)
         except OSError as error:
             return self._failed(error)
         sent, frames = self._sent, self._frames
@@ -118,17 +114,15 @@ class Transfer:
             self._measure(now)
         self._acked = sent
         self._moved = now
-        if self._windowsize == 1:
-            self._sent = sent + 1
-            post((self._emit, frames[sent]))
-        elif self._segmented:
-            end = self._sent = min(sent + self._windowsize, self._count)
-            step, batch, emit, packets = self._step, self._batch, self._emit, self._packets
-            for start in range(sent, end, batch):
-                post((emit, packets[start * step : min(start + batch, end) * step]))
-        else:
+        if self._windowsize > 1:
             self._sent = min(sent + self._windowsize, self._count)
             self._transmit(frames[sent : self._sent])
+            return False
+        self._sent = sent + 1
+        try:
+            self._emit(frames[sent])
+        except OSError:
+            pass  # as good as a lost packet: it is sent again
         return False
 
     def _read_all(self, raw: bytes, now: float) -> bool:
@@ -219,14 +213,16 @@ class Transfer:
             return False
         return True
 
-    def _transmit(self, window: Sequence[bytes | memoryview]) -> None:
+    def _transmit(self, window: Sequence[bytes]) -> None:
         """Many blocks by one call where the kernel cuts them up. A failed send is a lost packet: it is sent again."""
+        step = self._terms.blksize + 4
         if self._segmented is None:
-            self._segmented = self._segment(self._step)
+            self._segmented = self._segment(step)
         try:
             if self._segmented:
-                for start in range(0, len(window), self._batch):
-                    self._sock.sendmsg(window[start : start + self._batch])
+                batch = min(_SEGMENTS_MAX, max(1, _UDP_MAX // step))
+                for start in range(0, len(window), batch):
+                    self._sock.sendmsg(window[start : start + batch])
                 return
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from pxeserver.errors import Refused, UsageError
@@ -37,24 +38,27 @@ def receive(sock: socket.socket, size: int = 2048) -> Datagram | None:
         data, control, _, peer = sock.recvmsg(size, _SPACE)
     except OSError:  # nothing left, or a pending error of the interface: both end this round
         return None
-    for level, kind, value in control:
-        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _INFO.size:
-            ifindex, own, _ = _INFO.unpack_from(value)
-            return Datagram(data, peer, ifindex, socket.inet_ntoa(own))
-        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO and len(value) >= _INFO6.size:
-            own, ifindex = _INFO6.unpack_from(value)
-            return Datagram(data, peer[:2], ifindex, socket.inet_ntop(socket.AF_INET6, own))
-    return Datagram(data, peer[:2], 0, "")
+    ifindex, own = arrival(control)
+    return Datagram(data, peer if len(peer) == 2 else peer[:2], ifindex, own)
 
 
 def arrival(control: list[tuple[int, int, bytes]]) -> tuple[int, str]:
     """(ifindex, our address) out of what recvmsg gave besides; (0, "") if it is not there."""
-    for level, kind, value in control:
-        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _INFO.size:
-            return _INFO.unpack_from(value)[0], socket.inet_ntoa(value[4:8])
-        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO and len(value) >= _INFO6.size:
-            return _INFO6.unpack_from(value)[1], socket.inet_ntop(socket.AF_INET6, value[:16])
+    for message in control:
+        if (found := _arrival(message)) is not None:
+            return found
     return 0, ""
+
+
+@lru_cache(maxsize=256)  # a machine's datagrams all come in the same way
+def _arrival(message: tuple[int, int, bytes]) -> tuple[int, str] | None:
+    level, kind, value = message
+    if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _INFO.size:
+        return _INFO.unpack_from(value)[0], socket.inet_ntoa(value[4:8])
+    if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO and len(value) >= _INFO6.size:
+        own, ifindex = _INFO6.unpack_from(value)
+        return ifindex, socket.inet_ntop(socket.AF_INET6, own)
+    return None
 
 
 def has_ipv6() -> bool:
@@ -76,17 +80,20 @@ def sockaddr(address: tuple[str, int], ifindex: int) -> tuple[str, int] | tuple[
 
 def send(sock: socket.socket, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
     """Send from the address `own` out of `ifindex` (0: by the routing table). False if the kernel refused."""
-    if sock.family == socket.AF_INET6:
-        info6 = _INFO6.pack(socket.inet_pton(socket.AF_INET6, own or "::"), ifindex)
-        control = (socket.IPPROTO_IPV6, IPV6_PKTINFO, info6)
-    else:
-        info = _INFO.pack(ifindex, socket.inet_aton(own or "0.0.0.0"), b"\0\0\0\0")
-        control = (socket.IPPROTO_IP, IP_PKTINFO, info)
     try:
-        sock.sendmsg([data], [control], 0, sockaddr(peer, ifindex))
+        sock.sendmsg([data], _departure(ifindex, own, ":" in peer[0]), 0, sockaddr(peer, ifindex))
     except OSError:
         return False
     return True
+
+
+@lru_cache(maxsize=256)
+def _departure(ifindex: int, own: str, ipv6: bool) -> tuple[tuple[int, int, bytes], ...]:
+    if ipv6:
+        info6 = _INFO6.pack(socket.inet_pton(socket.AF_INET6, own or "::"), ifindex)
+        return ((socket.IPPROTO_IPV6, IPV6_PKTINFO, info6),)
+    info = _INFO.pack(ifindex, socket.inet_aton(own or "0.0.0.0"), b"\0\0\0\0")
+    return ((socket.IPPROTO_IP, IP_PKTINFO, info),)
 
 
 def listen(port: int, *, what: str, device: str = "", address: str = "", share: bool = False) -> socket.socket:

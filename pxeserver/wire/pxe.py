@@ -6,6 +6,7 @@ Sources: PXE 2.1, RFC 4578 and 5970, the IANA table "Processor Architecture Type
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pxeserver.wire import dhcp
 from pxeserver.wire.reader import WireError
@@ -37,6 +38,10 @@ class Arch:
     goarch: str = ""
     http: bool = False  # boots from a URL
     uboot: bool = False
+
+
+# Machines of one model say the same, packet after packet; what anybody else sends cannot fill more than this.
+_known = lru_cache(maxsize=256)
 
 
 def _table() -> dict[int, Arch]:
@@ -101,6 +106,7 @@ def goarch_of(family: str) -> str:
     return next((row.goarch for row in ARCHES.values() if row.family == family), "")
 
 
+@_known
 def archs(raw: bytes) -> tuple[int, ...]:
     """Option 93: a list of big-endian u16; a last odd byte is dropped."""
     return tuple(int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw) - 1, 2))
@@ -118,6 +124,7 @@ class VendorClass:
     arch: int | None = None
 
 
+@_known
 def vendor_class(raw: bytes) -> VendorClass | None:
     """None for every client that is not booting from the network."""
     for kind in (PXE_CLIENT, HTTP_CLIENT, UBOOT_CLIENT):
@@ -129,6 +136,7 @@ def vendor_class(raw: bytes) -> VendorClass | None:
     return None
 
 
+@_known
 def user_classes(raw: bytes) -> tuple[str, ...]:
     """Option 77: RFC 3004's length-prefixed list if the lengths fit exactly, else one raw string (iPXE)."""
     out: list[bytes] = []
@@ -162,16 +170,19 @@ def uuid_text(raw: bytes) -> str:
     return "-".join([group.hex() for group in groups])
 
 
+@_known
 def undi_version(raw: bytes) -> str:
     """Option 94: 01 03 10 -> "3.16"; "" if other."""
     return f"{raw[1]}.{raw[2]}" if len(raw) == 3 and raw[0] == 1 else ""
 
 
+@_known
 def boot_item(raw43: bytes) -> bytes | None:
     """Sub-option 71 of option 43: server type and layer that the client chose from a menu."""
     return dict(dhcp.suboptions(raw43)).get(BOOT_ITEM)
 
 
+@_known
 def ipxe_features(raw: bytes) -> frozenset[str]:
     """Option 175: what this iPXE says that it can do; codes without a name of ours are left out."""
     return frozenset(

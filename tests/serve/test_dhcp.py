@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface
-
 import pytest
+from dhcplab import ETH, DhcpChannel, datagram, feed
 from hypothesis import given
 from hypothesis import strategies as st
 from servelab import CAPTURES, captured
@@ -21,25 +20,6 @@ from pxeserver.wire import dhcp
 
 MAC = "52:54:00:00:00:01"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.hex"))
-ETH = Interface(7, "eth0", True, False, (IPv4Interface("10.77.0.1/16"), IPv4Interface("10.78.0.1/24")))
-
-
-class Channel:
-    """Gives what it was given, keeps what is sent."""
-
-    def __init__(self, port: int, *arrived: Datagram) -> None:
-        self.port = port
-        self.sock = None
-        self.arrived = list(arrived)
-        self.sent: list[tuple[dhcp.Packet, tuple[str, int], int, str]] = []
-        self.works = True
-
-    def receive(self) -> Datagram | None:
-        return self.arrived.pop(0) if self.arrived else None
-
-    def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
-        self.sent.append((dhcp.parse(data), peer, ifindex, own))
-        return self.works
 
 
 def make(config: Config | None = None, interface: Interface = ETH) -> tuple[DhcpServer, list[Event]]:
@@ -47,16 +27,6 @@ def make(config: Config | None = None, interface: Interface = ETH) -> tuple[Dhcp
     site.interfaces = {7: interface}
     events: list[Event] = []
     return DhcpServer(site, Recorder(bytes(32), site.config, events.append), lambda: 1000.0), events
-
-
-def feed(server: DhcpServer, channel: Channel) -> None:
-    server._readable(channel)  # type: ignore[arg-type]
-
-
-def datagram(
-    packet: dhcp.Packet, *, peer: tuple[str, int] = ("0.0.0.0", 68), own: str = "10.77.0.1", ifindex: int = 7
-) -> Datagram:
-    return Datagram(packet.pack(), peer, ifindex, own)
 
 
 @given(
@@ -72,7 +42,7 @@ def test_mutated_packets_of_real_firmware_cost_at_most_themselves(
     for place, new in changes:
         raw[place : place + len(new)] = new
     server, _ = make()
-    channel = Channel(port, Datagram(bytes(raw[: max(cut, 200)]), ("10.77.9.9", 4011), 7, "10.77.0.1"))
+    channel = DhcpChannel(port, Datagram(bytes(raw[: max(cut, 200)]), ("10.77.9.9", 4011), 7, "10.77.0.1"))
     feed(server, channel)
     assert server.counts["failed"] == 0
     for packet, _, _, _ in channel.sent:
@@ -90,7 +60,7 @@ def test_a_fault_of_ours_costs_one_packet(monkeypatch: pytest.MonkeyPatch, caplo
         return before(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(server._site, "own", own)
-    channel = Channel(67, *(datagram(captured("plain-rom-bios.discover", MAC)) for _ in range(3)))
+    channel = DhcpChannel(67, *(datagram(captured("plain-rom-bios.discover", MAC)) for _ in range(3)))
     feed(server, channel)
     assert (len(channel.sent), server.counts["failed"]) == (2, 1)
     assert "a bug" in caplog.text
@@ -98,7 +68,7 @@ def test_a_fault_of_ours_costs_one_packet(monkeypatch: pytest.MonkeyPatch, caplo
 
 def test_replies_of_servers_are_no_requests() -> None:
     server, events = make()
-    channel = Channel(67, datagram(captured("dnsmasq.offer", MAC)))
+    channel = DhcpChannel(67, datagram(captured("dnsmasq.offer", MAC)))
     feed(server, channel)
     assert (channel.sent, events) == ([], [])
 
@@ -106,7 +76,7 @@ def test_replies_of_servers_are_no_requests() -> None:
 def test_an_interface_without_an_address_answers_nobody_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     server, events = make(interface=Interface(7, "eth0", True, False))
     packet = datagram(captured("plain-rom-bios.discover", MAC), own="")
-    feed(server, Channel(67, packet, packet))
+    feed(server, DhcpChannel(67, packet, packet))
     assert (server.counts["no-address"], events) == (2, [])
     assert caplog.text.count("has no IPv4 address") == 1
 
@@ -123,7 +93,7 @@ def test_an_interface_without_an_address_answers_nobody_and_says_so_once(caplog:
 )
 def test_other_interfaces_are_left_alone(config: Config, interface: Interface, ifindex: int) -> None:
     server, _ = make(config, interface)
-    channel = Channel(67, datagram(captured("plain-rom-bios.discover", MAC), ifindex=ifindex))
+    channel = DhcpChannel(67, datagram(captured("plain-rom-bios.discover", MAC), ifindex=ifindex))
     feed(server, channel)
     assert (channel.sent, server.counts["other-interface"]) == ([], 1)
 
@@ -142,7 +112,7 @@ def test_which_address_is_told_and_which_one_answers(
     changes: dict[str, str], advertise: str, told: str, to: tuple[str, int], source: str, by: int
 ) -> None:
     server, events = make(Config(server=Server(advertise=advertise)))
-    channel = Channel(67, datagram(captured("plain-rom-bios.discover", MAC, **changes)))
+    channel = DhcpChannel(67, datagram(captured("plain-rom-bios.discover", MAC, **changes)))
     feed(server, channel)
     packet, peer, ifindex, own = channel.sent[0]
     assert (packet.siaddr, peer, own, ifindex) == (told, to, source, by)
@@ -151,7 +121,7 @@ def test_which_address_is_told_and_which_one_answers(
 
 def test_an_answer_that_could_not_be_sent_is_not_recorded() -> None:
     server, events = make()
-    channel = Channel(67, datagram(captured("plain-rom-bios.discover", MAC)))
+    channel = DhcpChannel(67, datagram(captured("plain-rom-bios.discover", MAC)))
     channel.works = False
     feed(server, channel)
     assert (server.counts["unsent"], events) == (1, [])
@@ -159,7 +129,7 @@ def test_an_answer_that_could_not_be_sent_is_not_recorded() -> None:
 
 def test_an_address_that_the_machine_asks_its_server_for_is_learnt() -> None:
     server, _ = make()
-    feed(server, Channel(67, datagram(captured("qemu-rom-ipxe1-bios.request", MAC))))
+    feed(server, DhcpChannel(67, datagram(captured("qemu-rom-ipxe1-bios.request", MAC))))
     wanted = captured("qemu-rom-ipxe1-bios.request", MAC).option(50)
     assert wanted is not None
     assert server._recorder.mac_of(".".join(map(str, wanted))) == MAC

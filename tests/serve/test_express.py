@@ -121,47 +121,6 @@ def test_what_a_handler_schedules_is_done_at_once_if_it_says_so(pair: tuple[sock
     run(scene())
 
 
-def test_a_batch_is_heard_before_it_is_answered() -> None:
-    async def scene() -> None:
-        loop = express.express()
-        pairs = [socket.socketpair() for _ in range(express.BATCH)]
-        done: list[str] = []
-
-        def emit(packet: express.Packet) -> None:
-            done.append("answered")
-            raise OSError("as from a socket that was closed since")
-
-        def handler(now: float) -> bool:
-            done.append("heard")
-            loop.post((emit, b"x"))
-            return False
-
-        for mine, other in pairs:
-            loop.watch(mine.fileno(), handler)
-            other.send(b"x")
-        await asyncio.sleep(0.01)
-        assert done == ["heard"] * express.BATCH + ["answered"] * express.BATCH
-        for mine, other in pairs:
-            loop.unwatch(mine.fileno())
-            mine.close()
-            other.close()
-
-    run(scene())
-
-
-def test_what_is_posted_by_no_handler_leaves_before_the_loop_sleeps(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    mine, other = pair
-
-    async def scene() -> None:
-        express.express().post((mine.send, b"x"))
-        await asyncio.sleep(0.01)
-        assert other.recv(10) == b"x"
-
-    run(scene())
-
-
 def test_a_handler_that_fails_costs_only_itself(
     pair: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,99 @@
+"""The same DISCOVER within moments: the same answer, one offer. Whatever happens in between ends that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from dhcplab import ETH, DhcpChannel, datagram, feed
+from servelab import captured
+
+from pxeserver.boot.quirks import load_quirks
+from pxeserver.config import Config
+from pxeserver.model import Event, FleetView
+from pxeserver.serve.dhcp import DhcpServer
+from pxeserver.serve.recorder import Delivery, Recorder
+from pxeserver.serve.repeats import WINDOW
+from pxeserver.serve.site import Site
+from pxeserver.wire import dhcp
+
+MAC = "52:54:00:00:00:01"
+DISCOVER = captured("plain-rom-bios.discover", MAC)
+OTHER_XID = replace(DISCOVER, xid=b"\x01\x02\x03\x04")
+
+
+class Server:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.events: list[Event] = []
+        self.site = Site(Config(), load_quirks(), http_port=8080)
+        self.site.interfaces = {7: ETH}
+        self.recorder = Recorder(bytes(32), self.site.config, self.events.append)
+        self.dhcp = DhcpServer(self.site, self.recorder, lambda: self.now)
+        self.channel = DhcpChannel(67)
+
+    def feed(self, packet: dhcp.Packet, **arrival: object) -> None:
+        self.channel.arrived.append(datagram(packet, **arrival))  # type: ignore[arg-type]
+        feed(self.dhcp, self.channel)
+
+    @property
+    def offers(self) -> int:
+        return sum(event.kind == "offer" for event in self.events)
+
+
+@pytest.fixture
+def server() -> Server:
+    made = Server()
+    made.feed(DISCOVER)
+    return made
+
+
+def test_the_same_again_gets_the_same_answer_with_its_own_xid_and_is_no_second_offer(server: Server) -> None:
+    server.now += WINDOW - 0.1
+    server.feed(OTHER_XID)
+    first, second = server.channel.sent
+    assert second == (replace(first[0], xid=OTHER_XID.xid), *first[1:])
+    assert (server.offers, server.dhcp.counts["repeated"], server.dhcp.counts["answered"]) == (1, 1, 1)
+
+
+def test_firmware_that_asks_again_after_its_time_out_is_heard(server: Server) -> None:
+    server.now += 4.0
+    server.feed(DISCOVER)
+    assert server.offers == 2
+
+
+@pytest.mark.parametrize(
+    ("packet", "arrival"),
+    [
+        (replace(DISCOVER, secs=1), {}),
+        (replace(DISCOVER, chaddr=bytes.fromhex("525400000002")), {}),
+        (replace(DISCOVER, giaddr="10.78.0.9"), {"peer": ("10.78.0.9", 67)}),
+        (DISCOVER, {"own": "10.78.0.1"}),
+        (DISCOVER, {"peer": ("10.77.9.9", 68)}),
+    ],
+    ids=["later by its own count", "another machine", "by a relay", "to another address", "from another"],
+)
+def test_what_differs_is_decided(server: Server, packet: dhcp.Packet, arrival: dict[str, object]) -> None:
+    server.feed(packet, **arrival)
+    assert (server.offers, server.dhcp.counts["repeated"]) == (2, 0)
+
+
+def test_a_sign_of_life_ends_it(server: Server) -> None:
+    loader = Delivery("undionly.kpxe", "10.77.0.50", 90_000, 90_000, 0.1)
+    server.recorder.sent(MAC, "", "loader", loader, server.now)
+    server.feed(DISCOVER)
+    assert (server.offers, server.dhcp.counts["repeated"]) == (2, 0)
+
+
+def test_a_change_of_the_fleet_ends_it_for_all(server: Server) -> None:
+    server.site.see(FleetView(generation=1))
+    server.feed(DISCOVER)
+    assert (server.offers, server.dhcp.counts["repeated"]) == (2, 0)
+
+
+def test_a_change_of_the_interfaces_ends_it_for_all(server: Server) -> None:
+    server.site.interfaces = {7: replace(ETH, addresses=ETH.addresses[1:])}
+    server.feed(DISCOVER, own="10.78.0.1")
+    server.feed(DISCOVER, own="10.78.0.1")
+    assert (server.offers, server.dhcp.counts["repeated"]) == (2, 1)
+    assert server.channel.sent[-1][0].siaddr == "10.78.0.1"
