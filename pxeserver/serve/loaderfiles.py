@@ -25,10 +25,12 @@ def find_loader(folder: Path, path: str) -> Path | None:
     found, linked = str(folder), False
     try:
         for part in parts:
-            if not os.path.lexists(f"{found}/{part}"):
+            try:
+                mode = os.lstat(f"{found}/{part}").st_mode
+            except FileNotFoundError:
                 (part,) = [name for name in os.listdir(found) if name.lower() == part.lower()]
+                mode = os.lstat(f"{found}/{part}").st_mode
             found = f"{found}/{part}"
-            mode = os.lstat(found).st_mode
             linked = linked or stat.S_ISLNK(mode)
         if not linked:
             return Path(found) if stat.S_ISREG(mode) else None

@@ -10,6 +10,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from pxeserver import config as configuration
@@ -28,7 +29,16 @@ _SWEEP = 0.02  # seconds between looks for transfers that wait too long; less th
 _OVERHEAD, _OVERHEAD6 = 32, 52
 _IP_MTU, _IPV6_MTU = 14, 24
 
+# A rack of one make asks in the same words, all at once; what they mean follows from nothing but them.
+_parse = lru_cache(256)(tftp.parse)
+
 Resolve = Callable[[str, udp.Datagram], bytes | Path | None]
+
+
+@lru_cache(256)
+def _terms(request: tftp.Request, size: int, blksize_max: int, windowsize_max: int) -> tftp.Terms:
+    windowsize_max = window_cap(request, blksize_max, windowsize_max)
+    return tftp.negotiate(request, size, blksize_max=blksize_max, windowsize_max=windowsize_max)
 
 
 class TftpServer:
@@ -78,7 +88,7 @@ class TftpServer:
                 self.counts["other-interface"] += 1
                 continue
             try:
-                message = tftp.parse(arrived.data)
+                message = _parse(arrived.data)
             except WireError:
                 self.counts["malformed"] += 1
                 continue
@@ -135,13 +145,7 @@ class TftpServer:
         try:
             sock.bind(udp.sockaddr((arrived.own, 0), arrived.ifindex))
             sock.connect(udp.sockaddr(arrived.peer, arrived.ifindex))
-            blksize_max = self._blksize_max(sock)
-            terms = tftp.negotiate(
-                request,
-                size,
-                blksize_max=blksize_max,
-                windowsize_max=window_cap(request, blksize_max, self.limits.windowsize_max),
-            )
+            terms = _terms(request, size, self._blksize_max(sock), self.limits.windowsize_max)
             transfer = Transfer(sock, path, request, self._cache.open(content, terms.blksize), terms, self._ended)
         except OSError:
             sock.close()

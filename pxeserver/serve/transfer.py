@@ -57,9 +57,9 @@ class Transfer:
 
     __slots__ = (
         *("over", "peer", "request"),
-        *("_acked", "_began", "_blocks", "_count", "_emit", "_ended", "_frames", "_loop", "_measure_at", "_moved"),
-        *("_name", "_receive", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_terms", "_tries", "_variance"),
-        *("_wait", "_windowsize"),
+        *("_acked", "_batch", "_began", "_blocks", "_count", "_emit", "_ended", "_frames", "_loop", "_measure_at"),
+        *("_moved", "_name", "_packets", "_receive", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_step"),
+        *("_terms", "_tries", "_variance", "_wait", "_windowsize"),
     )
 
     def __init__(
@@ -78,9 +78,11 @@ class Transfer:
         self._name = name
         self._blocks = blocks
         self._count = blocks.count
-        self._frames = blocks.frames
+        self._frames, self._packets = blocks.frames, blocks.packets
         self._terms = terms
         self._windowsize = terms.windowsize
+        self._step = terms.blksize + 4  # bytes of a packet
+        self._batch = min(_SEGMENTS_MAX, max(1, _UDP_MAX // self._step))  # packets by one call
         self._ended = ended
         self._acked = -1 if terms.oack else 0  # -1: the OACK, which counts as block 0, is out
         self._sent = 0
@@ -103,8 +105,9 @@ class Transfer:
 
     def _readable(self, now: float) -> bool:
         """A datagram of the client's has come. True when the transfer is over: whoever hears of it may have plans."""
+        receive, emit = self._receive, self._emit  # what a slot holds is called faster by a name
         try:
-            raw = self._receive(_DATAGRAM_MAX)
+            raw = receive(_DATAGRAM_MAX)
         except OSError as error:
             return self._failed(error)
         sent, frames = self._sent, self._frames
@@ -114,15 +117,23 @@ class Transfer:
             self._measure(now)
         self._acked = sent
         self._moved = now
-        if self._windowsize > 1:
-            self._sent = min(sent + self._windowsize, self._count)
-            self._transmit(frames[sent : self._sent])
+        if self._windowsize == 1:
+            self._sent = sent + 1
+            try:
+                emit(frames[sent])
+            except OSError:
+                pass  # as good as a lost packet: it is sent again
             return False
-        self._sent = sent + 1
+        end = self._sent = min(sent + self._windowsize, self._count)
+        if not self._segmented:
+            self._transmit(frames[sent:end])
+            return False
+        step, batch, packets = self._step, self._batch, self._packets
         try:
-            self._emit(frames[sent])
+            for start in range(sent, end, batch):
+                emit(packets[start * step : min(start + batch, end) * step])
         except OSError:
-            pass  # as good as a lost packet: it is sent again
+            pass  # if the kernel does not cut these up any more, `_transmit` will see it when it sends them again
         return False
 
     def _read_all(self, raw: bytes, now: float) -> bool:
@@ -213,16 +224,14 @@ class Transfer:
             return False
         return True
 
-    def _transmit(self, window: Sequence[bytes]) -> None:
+    def _transmit(self, window: Sequence[bytes | memoryview]) -> None:
         """Many blocks by one call where the kernel cuts them up. A failed send is a lost packet: it is sent again."""
-        step = self._terms.blksize + 4
         if self._segmented is None:
-            self._segmented = self._segment(step)
+            self._segmented = self._segment(self._step)
         try:
             if self._segmented:
-                batch = min(_SEGMENTS_MAX, max(1, _UDP_MAX // step))
-                for start in range(0, len(window), batch):
-                    self._sock.sendmsg(window[start : start + batch])
+                for start in range(0, len(window), self._batch):
+                    self._sock.sendmsg(window[start : start + self._batch])
                 return
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP):

@@ -150,6 +150,18 @@ def test_windows(site: Site, window: int) -> None:
     assert client.fetch(1400, window) == content
 
 
+@pytest.mark.parametrize("window", [4, 64])
+def test_a_kernel_that_cuts_nothing_up_gets_block_by_block(
+    site: Site, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(transfer.Transfer, "_segment", lambda self, size: False)
+    content = site.file("loader", 300_000)
+    client = site.ask("loader", blksize=1400, windowsize=window)
+    client.receive()
+    client.send(tftp.pack_ack(0))
+    assert client.fetch(1400, window) == content
+
+
 def test_options_are_clamped_and_only_those_known_are_answered(site: Site) -> None:
     site.file("loader", 700)
     client = site.ask("loader", blksize=65464, windowsize=65535, tsize=0, timeout=3, multicast=1)
