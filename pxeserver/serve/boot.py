@@ -298,7 +298,5 @@ class BootServer:
             self.recorder.stopped(mac, "", file, moved, self._clock())
 
     def _emit(self, event: Event) -> None:
-        if event.kind != "log":
-            log.info("%s %s %s %s", event.mac, event.boot[:8], event.kind, event.text)
         self.names.heard(event)
         self._writer.put(event)

@@ -30,15 +30,14 @@ _Headers = Iterable[tuple[str, str]]
 class Connection:
     """Owns `sock`, non-blocking, from `begin` to `close`. `deadline` (loop time): `close` is due then."""
 
-    def __init__(self, front: Front, sock: socket.socket, peer: str) -> None:
-        self._front, self._sock, self.peer = front, sock, peer
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: str) -> None:
+        self._front, self._loop, self._sock, self.peer = front, loop, sock, peer
         self.fd = sock.fileno()
         self._own: str = ""
         self._port: int = 0
-        if sock.family != socket.AF_UNIX:
+        if peer:  # none on a Unix socket
             self._own, self._port = sock.getsockname()[:2]
-        self.deadline = self._loop.time() + front.limits.first
+        self.deadline = loop.time() + front.limits.first
         self.busy = False  # a response is under way
         self._reading = False  # the loop tells when there is something to read
         self._closed = False
@@ -232,7 +231,8 @@ class Connection:
     def _done(self) -> None:
         """A response is out: take the next request, or end."""
         if not self._keep:
-            self.close()
+            self.busy = True
+            self._loop.call_soon(self.close)  # whoever waits to be accepted is answered first
             return
         self.deadline = self._loop.time() + self._front.limits.idle
         self._take_more()

@@ -39,7 +39,7 @@ class Front:
     pump: FilePump = field(default_factory=FilePump)
     proxies: Sequence[Network] = ()  # may have as many connections as they want
     _connections: set[Connection] = field(default_factory=set)
-    _per_peer: Counter[str] = field(default_factory=Counter)
+    _per_peer: dict[str, int] = field(default_factory=dict)
     _listening: list[socket.socket] = field(default_factory=list)
     _look: asyncio.TimerHandle | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -106,11 +106,12 @@ class Front:
         """A connection has ended."""
         self._connections.discard(connection)
         peer = connection.peer
-        self._per_peer[peer] -= 1
-        if self._per_peer[peer] <= 0:
-            del self._per_peer[peer]
+        left = self._per_peer.pop(peer) - 1
+        if left:
+            self._per_peer[peer] = left
 
     def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
         for _ in range(_ACCEPTS):  # then let the others have a turn
             try:
                 sock, address = listening.accept()
@@ -119,12 +120,12 @@ class Front:
             except OSError as error:
                 self.counts["accept-failed"] += 1
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                    loop = asyncio.get_running_loop()  # out of descriptors: pause instead of spinning on a ready socket
-                    loop.remove_reader(listening)
+                    loop.remove_reader(listening)  # out of descriptors: pause instead of spinning on a ready socket
                     loop.call_later(0.2, self._resume, listening)
                 return
             peer = address[0] if isinstance(address, tuple) else ""
-            full = peer != "" and self._per_peer[peer] >= self.limits.per_peer
+            number = self._per_peer.get(peer, 0)
+            full = peer != "" and number >= self.limits.per_peer
             full = full and not trusted(peer, self.proxies)
             if full or len(self._connections) >= self.limits.connections:
                 self.counts["refused"] += 1
@@ -132,12 +133,12 @@ class Front:
                 continue
             sock.setblocking(False)
             try:
-                connection = Connection(self, sock, peer)
+                connection = Connection(self, loop, sock, peer)
             except OSError:  # reset before it was looked at
                 sock.close()
                 continue
             self._connections.add(connection)
-            self._per_peer[peer] += 1
+            self._per_peer[peer] = number + 1
             connection.begin()
 
     def _resume(self, listening: socket.socket) -> None:

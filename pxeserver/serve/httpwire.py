@@ -179,7 +179,12 @@ def select_part(head: Head, size: int, etag: str, status: int = 200) -> Selected
 
 def pack_head(status: int, headers: Iterable[tuple[str, str]], now: float) -> bytes:
     """Status line and headers, with the date; a line break in a value cannot get out."""
-    lines = [_opening(status, int(now))]
+    return _opening(status, int(now)) + _pack_headers(tuple(headers))
+
+
+@lru_cache(maxsize=256)  # only few differ: in length, mostly
+def _pack_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
+    lines = [""]
     for name, value in headers:
         line = f"{name}: {value}"
         lines.append(line if line.isprintable() else line.replace("\r", " ").replace("\n", " "))
@@ -187,10 +192,10 @@ def pack_head(status: int, headers: Iterable[tuple[str, str]], now: float) -> by
 
 
 @lru_cache(maxsize=32)
-def _opening(status: int, second: int) -> str:
+def _opening(status: int, second: int) -> bytes:
     """What all responses of a second begin with."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(second, usegmt=True)}\r\nServer: pxeserver"
+    return f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(second, usegmt=True)}\r\nServer: pxeserver".encode()

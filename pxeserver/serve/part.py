@@ -29,6 +29,8 @@ log = logging.getLogger("pxeserver")
 PARTS = ("boot", "admin")
 # The loop gives the interpreter away at every system call; a busy thread must hand it back sooner than in 5 ms.
 SWITCH_INTERVAL = 0.00005
+# Objects made before the collector looks for cycles: there are hardly any, and looking takes time from machines.
+GARBAGE = (20_000, 50, 50)
 
 
 class Server(Protocol):
@@ -94,6 +96,7 @@ async def _start(name: str, config: Config, make_web: admin.MakeWeb, say: Callab
     server = make(await asyncio.to_thread(open_fleet, config))
     say(ready=await server.start())
     gc.collect()
+    gc.set_threshold(*GARBAGE)
     gc.freeze()  # what is there now stays: it is not looked through again while machines wait
     return server
 

@@ -1,4 +1,4 @@
-"""Events are written down by a process of its own: it takes neither the interpreter nor the CPU from the loop.
+"""Events are written down and logged by a process of its own: it takes neither interpreter nor CPU from the loop.
 
 The two talk in JSON lines over a socket pair. Down: {"config": ..}, before anything else and when it changes;
 {"events": n} and a line for each. Up, for each batch: {"fault": problem}, {"refused": text} or {}. The other end closed
@@ -132,6 +132,9 @@ def serve(line: BufferedRWPair) -> None:
             if fleet is None:
                 fleet = open_fleet(config)
             fleet.record(events)
+            for event in events:
+                if event.kind != "log":
+                    log.info("%s %s %s %s", event.mac, event.boot[:8], event.kind, event.text)
         except PxeServerError as error:
             answer = {"fault": error.problem()}
         except Exception as error:
