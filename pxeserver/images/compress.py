@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import queue
-import threading
 from collections.abc import Callable
 from typing import BinaryIO, Protocol, cast
 
@@ -14,69 +12,39 @@ from pxeserver.images.writers import CHUNK, Rechunk, Sink
 
 _GZIP_LEVEL = 2
 _ZSTD_LEVEL = 3
-_AHEAD = 4  # pieces that wait for the thread that compresses
 
 
 class Compressor(Protocol):
-    """`finish` once at the end: nothing is complete before. `close` in any case, so that no thread stays."""
+    """`finish` once at the end: nothing is complete before."""
 
     def write(self, data: bytes, /) -> object: ...
     def finish(self) -> None: ...
-    def close(self) -> None: ...
 
 
-class _Beside:
-    """A sink whose work is done by a thread of its own, a few pieces behind; its fault is raised by a later call."""
+class _Deflated:
+    """Passes on what a library's compressor makes of each piece."""
 
-    def __init__(self, work: Callable[[bytes], object]) -> None:
-        self._work = work
-        self._waiting: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
-        self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="compress", daemon=True)
-        self._thread.start()
+    def __init__(self, compress: Callable[[bytes], bytes], sink: Sink) -> None:
+        self._compress, self._sink = compress, sink
 
     def write(self, piece: bytes, /) -> None:
-        if self._fault is not None:
-            raise self._fault
-        self._waiting.put(piece)
-
-    def _run(self) -> None:
-        while (piece := self._waiting.get()) is not None:
-            try:
-                if self._fault is None:
-                    self._work(piece)
-            except Exception as error:
-                self._fault = error
-
-    def finish(self) -> None:
-        self.close()
-        if self._fault is not None:
-            raise self._fault
-
-    def close(self) -> None:
-        if self._thread.is_alive():
-            self._waiting.put(None)
-            self._thread.join()
+        self._sink.write(self._compress(piece))
 
 
 class _Gzip:
-    """One member in one stream. Blocks for several threads would cost a third more CPU: each needs its own window."""
+    """One member in one stream, in the caller's thread. Blocks for several threads take a third more CPU, as each sets
+    its window up anew; a thread beside ours takes a twentieth more, as every piece goes to another core's cache."""
 
     def __init__(self, sink: Sink) -> None:
         from isal import isal_zlib
 
         self._sink, self._stream = sink, isal_zlib.compressobj(level=_GZIP_LEVEL, wbits=31)
-        self._beside = _Beside(lambda piece: sink.write(self._stream.compress(piece)))
-        self._pieces = Rechunk(self._beside)
+        self._pieces = Rechunk(_Deflated(self._stream.compress, sink))
         self.write = self._pieces.write
 
     def finish(self) -> None:
         self._pieces.finish()
-        self._beside.finish()
         self._sink.write(self._stream.flush())
-
-    def close(self) -> None:
-        self._beside.close()
 
 
 class _Zstd:
@@ -93,18 +61,12 @@ class _Zstd:
         self._pieces.finish()
         self._file.close()  # type: ignore[no-untyped-call]
 
-    def close(self) -> None:
-        pass
-
 
 class _Plain:
     def __init__(self, sink: Sink) -> None:
         self.write = sink.write
 
     def finish(self) -> None:
-        pass
-
-    def close(self) -> None:
         pass
 
 

@@ -81,10 +81,10 @@ class SegmentCache:
             with os.fdopen(fd, "wb", buffering=CHUNK) as file:
                 os.fchmod(fd, 0o644)
                 compressed = Checksum(file)
-                with contextlib.closing(_Writer(compressed, self._compression, self._store)) as writer:
-                    for entry in entries:
-                        writer.add(entry)
-                    segment = writer.finish()
+                writer = _Writer(compressed, self._compression, self._store)
+                for entry in entries:
+                    writer.add(entry)
+                segment = writer.finish()
                 segment = replace(segment, size=compressed.size, crc=compressed.crc)
                 if not segment.empty:
                     file.flush()
@@ -191,10 +191,6 @@ class _Writer:
         self._pieces.finish()
         self._compressor.finish()
         return replace(self._segment, raw_digest=self._raw.digest, raw_size=self._raw.size)
-
-    def close(self) -> None:
-        if self._raw is not None:
-            self._compressor.close()
 
     def _aside(self, entry: Entry) -> None:
         """The last one of each name counts, as in LinuxKit; other files below boot/ are dropped."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gzip
 import io
 import random
-import threading
 
 import pytest
 import zstandard
@@ -50,8 +48,7 @@ def test_gzip_carries_no_time_and_no_name() -> None:
 @pytest.mark.parametrize("kind", list(compress.KINDS))
 def test_an_empty_member_is_a_member(kind: str) -> None:
     out = io.BytesIO()
-    with contextlib.closing(compress.compressor(kind, out)) as writer:
-        writer.finish()
+    compress.compressor(kind, out).finish()
     assert PLAIN[kind](out.getvalue()) == b""
 
 
@@ -61,20 +58,11 @@ class Full:
 
 
 @pytest.mark.parametrize("kind", list(compress.KINDS))
-def test_a_full_disk_is_heard_of_and_no_thread_stays(kind: str) -> None:
-    before = threading.active_count()
-    with contextlib.closing(compress.compressor(kind, Full())) as writer, pytest.raises(OSError, match="No space"):
-        for _ in range(100):
-            writer.write(DATA)
-        writer.finish()
-    assert threading.active_count() == before
-
-
-def test_gzip_left_in_the_middle_leaves_no_thread() -> None:
-    before = threading.active_count()
-    with contextlib.closing(compress.compressor("gzip", io.BytesIO())) as writer:
+def test_a_full_disk_is_heard_of(kind: str) -> None:
+    writer = compress.compressor(kind, Full())
+    with pytest.raises(OSError, match="No space"):
         writer.write(DATA)
-    assert threading.active_count() == before
+        writer.finish()
 
 
 def test_the_label_names_what_decides_the_bytes() -> None:

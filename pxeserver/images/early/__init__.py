@@ -15,7 +15,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,12 +61,12 @@ def write(out: BinaryIO, made: Assembled, tree: RootTree, store: Store) -> bool:
             copy(file, out, made.ucode.size, "the microcode")
     if not needed(tree):
         return made.ucode is not None
-    with closing(compress.compressor("gzip", out)) as compressor:
-        cpio = CpioWriter(compressor)
-        for entry in _entries(tree, made.arch):
-            cpio.add(entry)
-        cpio.finish()
-        compressor.finish()
+    compressor = compress.compressor("gzip", out)
+    cpio = CpioWriter(compressor)
+    for entry in _entries(tree, made.arch):
+        cpio.add(entry)
+    cpio.finish()
+    compressor.finish()
     return True
 
 
