@@ -123,15 +123,16 @@ class DhcpServer:
         self._channels.clear()
 
     def _readable(self, channel: Channel) -> None:
+        counts, clock, again, port = self.counts, self._clock, self._repeats.again, channel.port
         for _ in range(_DRAIN):
             arrived = channel.receive()
             if arrived is None:
                 return
-            self.counts["received"] += 1
-            now = self._clock()
-            if (sent := self._repeats.again(channel.port, arrived, now)) is not None:
-                self.counts["repeated"] += 1
-                channel.send(sent.payload, sent.peer, sent.ifindex, sent.source)
+            counts["received"] += 1
+            now = clock()
+            if (sent := again(port, arrived, now)) is not None:
+                counts["repeated"] += 1
+                channel.send(*sent)
                 continue
             if not self._site.serves(arrived.ifindex, arrived.peer[0]):
                 self.counts["other-interface"] += 1

@@ -1,13 +1,13 @@
 """Answers of the last moments: the same DISCOVER again gets the same answer, without a decision, an offer or an event.
 
 A loop in the network or a flood shows one packet many times. Firmware that asks again itself waits for longer than
-`WINDOW` (EDK2 and BIOS ROMs: 4 s, UefiPxeBcDxe PxeBcDhcp4.c and PXE 2.1 section 2.2.1) or counts `secs` up (iPXE), so
+`PAUSE` (EDK2 and BIOS ROMs: 4 s, UefiPxeBcDxe PxeBcDhcp4.c and PXE 2.1 section 2.2.1) or counts `secs` up (iPXE), so
 that what is decided by silence still sees each of its packets.
 """
 
 from __future__ import annotations
 
-from operator import is_
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pxeserver.mac import Mac
@@ -16,7 +16,8 @@ from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.site import Site
 from pxeserver.serve.udp import Datagram
 
-WINDOW = 3.5  # seconds
+PAUSE = 3.5  # seconds without the packet after which it is a new one
+LONGEST = 30.0  # ... and a flood is decided on, and written down, this often
 PACKETS_MAX = 8192
 
 
@@ -30,9 +31,12 @@ class Sent(NamedTuple):
     source: str
 
 
-class _Kept(NamedTuple):
+@dataclass(slots=True)
+class _Kept:
     sent: Sent
-    until: float
+    since: float
+    last: float
+    port: int
     came: tuple[object, ...]  # how the packet came in
     recent: Recent | None  # the machine's past with this answer in it
 
@@ -44,34 +48,39 @@ class Repeats:
         self._site = site
         self._recorder = recorder
         self._kept: dict[bytes, _Kept] = {}
-        self._grounds: tuple[object, ...] = ()
+        self._view, self._config, self._interfaces = site.view, site.config, site.interfaces
 
     def keep(self, port: int, arrived: Datagram, sent: Sent, now: float) -> None:
         """That was the answer, and all is recorded of it that there is to record."""
         self._look()
         if len(self._kept) >= PACKETS_MAX:
             self._kept.clear()
-        came = (port, *arrived[1:])
-        self._kept[_same(arrived.data)] = _Kept(sent, now + WINDOW, came, self._recorder.recent(sent.mac))
+        recent = self._recorder.recent(sent.mac)
+        self._kept[_same(arrived.data)] = _Kept(sent, now, now, port, arrived[1:], recent)
 
-    def again(self, port: int, arrived: Datagram, now: float) -> Sent | None:
-        """The answer with this packet's xid, if it came a moment ago in the same way and nothing has happened since."""
+    def again(self, port: int, arrived: Datagram, now: float) -> tuple[bytes, tuple[str, int], int, str] | None:
+        """What to send to the same packet, with the xid that it has now: payload, peer, ifindex, source.
+
+        None if it did not come a moment ago in the same way, or if anything has happened since.
+        """
         self._look()
-        kept = self._kept.get(_same(arrived.data))
-        if kept is None:
+        data = arrived.data
+        kept = self._kept.get(_same(data))
+        if kept is None or now - kept.last >= PAUSE or now - kept.since >= LONGEST:
             return None
-        sent, until, came, recent = kept
-        if now >= until or came != (port, *arrived[1:]) or self._recorder.recent(sent.mac) is not recent:
+        mac, payload, peer, ifindex, source = kept.sent
+        if kept.port != port or kept.came != arrived[1:] or self._recorder.recent(mac) is not kept.recent:
             return None
-        mac, payload, peer, ifindex, source = sent
-        return Sent(mac, b"".join((payload[:4], arrived.data[4:8], payload[8:])), peer, ifindex, source)
+        kept.last = now
+        return payload[:4] + data[4:8] + payload[8:], peer, ifindex, source
 
     def _look(self) -> None:
         """Forget everything when what answers follow from has changed; each of these is replaced whole."""
-        grounds = (self._site.view, self._site.config, self._site.interfaces)
-        if not self._grounds or not all(map(is_, grounds, self._grounds)):
-            self._kept.clear()
-            self._grounds = grounds
+        site = self._site
+        if site.view is self._view and site.config is self._config and site.interfaces is self._interfaces:
+            return
+        self._kept.clear()
+        self._view, self._config, self._interfaces = site.view, site.config, site.interfaces
 
 
 def _same(data: bytes) -> bytes:

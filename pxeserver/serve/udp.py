@@ -38,8 +38,7 @@ def receive(sock: socket.socket, size: int = 2048) -> Datagram | None:
         data, control, _, peer = sock.recvmsg(size, _SPACE)
     except OSError:  # nothing left, or a pending error of the interface: both end this round
         return None
-    ifindex, own = arrival(control)
-    return Datagram(data, peer if len(peer) == 2 else peer[:2], ifindex, own)
+    return Datagram(data, peer if len(peer) == 2 else peer[:2], *arrival(control))
 
 
 def arrival(control: list[tuple[int, int, bytes]]) -> tuple[int, str]:
@@ -80,8 +79,9 @@ def sockaddr(address: tuple[str, int], ifindex: int) -> tuple[str, int] | tuple[
 
 def send(sock: socket.socket, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
     """Send from the address `own` out of `ifindex` (0: by the routing table). False if the kernel refused."""
+    ipv6 = ":" in peer[0]
     try:
-        sock.sendmsg([data], _departure(ifindex, own, ":" in peer[0]), 0, sockaddr(peer, ifindex))
+        sock.sendmsg((data,), _departure(ifindex, own, ipv6), 0, sockaddr(peer, ifindex) if ipv6 else peer)
     except OSError:
         return False
     return True

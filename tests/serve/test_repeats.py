@@ -13,7 +13,7 @@ from pxeserver.config import Config
 from pxeserver.model import Event, FleetView
 from pxeserver.serve.dhcp import DhcpServer
 from pxeserver.serve.recorder import Delivery, Recorder
-from pxeserver.serve.repeats import WINDOW
+from pxeserver.serve.repeats import LONGEST, PAUSE
 from pxeserver.serve.site import Site
 from pxeserver.wire import dhcp
 
@@ -49,7 +49,7 @@ def server() -> Server:
 
 
 def test_the_same_again_gets_the_same_answer_with_its_own_xid_and_is_no_second_offer(server: Server) -> None:
-    server.now += WINDOW - 0.1
+    server.now += PAUSE - 0.1
     server.feed(OTHER_XID)
     first, second = server.channel.sent
     assert second == (replace(first[0], xid=OTHER_XID.xid), *first[1:])
@@ -60,6 +60,13 @@ def test_firmware_that_asks_again_after_its_time_out_is_heard(server: Server) ->
     server.now += 4.0
     server.feed(DISCOVER)
     assert server.offers == 2
+
+
+def test_a_flood_is_one_offer_for_as_long_as_it_lasts_but_shows_now_and_then(server: Server) -> None:
+    for _ in range(2 * int(LONGEST) + 1):
+        server.now += 1.0
+        server.feed(OTHER_XID)
+    assert server.offers == 3
 
 
 @pytest.mark.parametrize(
