@@ -6,13 +6,13 @@ heard: its address, and that a booted system shows up.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from pxeserver import config as configuration
@@ -24,6 +24,7 @@ from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, Refused
 from pxeserver.mac import Mac
 from pxeserver.serve import udp
+from pxeserver.serve.express import express
 from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.repeats import Repeats, Sent
@@ -110,24 +111,33 @@ class DhcpServer:
         self._once = Once(log.warning)
 
     def start(self, channels: Sequence[Channel]) -> None:
-        loop = asyncio.get_running_loop()
+        loop = express()
         for channel in channels:
             self._channels.append(channel)
-            loop.add_reader(channel.sock, self._readable, channel)
+            loop.watch(channel.sock.fileno(), partial(self._ready, channel))
+            loop.call_soon(self._ready, channel)  # what came before somebody watched
 
     def close(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = express()
         for channel in self._channels:
-            loop.remove_reader(channel.sock)
+            loop.unwatch(channel.sock.fileno())
             channel.sock.close()
         self._channels.clear()
 
-    def _readable(self, channel: Channel) -> None:
+    def _ready(self, channel: Channel, now: float = 0.0) -> bool:
+        """An express handler: others have their turn before what one turn leaves unread."""
+        if channel not in self._channels or self._readable(channel):
+            return False
+        express().call_soon(self._ready, channel)
+        return True
+
+    def _readable(self, channel: Channel) -> bool:
+        """Answer what has come, at most `_DRAIN` of it; True when that was all."""
         counts, clock, again, port = self.counts, self._clock, self._repeats.again, channel.port
         for _ in range(_DRAIN):
             arrived = channel.receive()
             if arrived is None:
-                return
+                return True
             counts["received"] += 1
             now = clock()
             if (sent := again(port, arrived, now)) is not None:
@@ -149,6 +159,7 @@ class DhcpServer:
                     self.counts["failed"] += 1
                     if self.counts["failed"] == 1:
                         log.exception("no answer to %s", arrived.data.hex())
+        return False
 
     def _packet(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, now: float) -> None:
         request = request_of(packet, channel.port)

@@ -5,7 +5,6 @@ For a host whose port 67 belongs to another program: that program goes on as if 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import socket
@@ -16,7 +15,6 @@ from pxeserver.wire import ip
 
 _ETH_P_IP = 0x0800
 _OUTGOING = 4  # PACKET_OUTGOING
-_SOL_PACKET, _IGNORE_OUTGOING = 263, 23  # since Linux 4.20
 _SO_ATTACH_FILTER = 26
 _BROADCAST = "255.255.255.255"
 _ARPHRD_LOOPBACK = 772
@@ -65,8 +63,6 @@ class RawChannel:
         attach = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
         self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attach)
         self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        with contextlib.suppress(OSError):  # an older kernel: `receive` leaves out what we send ourselves
-            self.sock.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
         if device:
             self.sock.bind((device, _ETH_P_IP))
         else:
