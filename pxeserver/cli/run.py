@@ -28,7 +28,7 @@ def run(
     """Boot IMAGE in a local QEMU: a built image's name, a file that `build -f` wrote, or the prefix of such files.
 
     Of several files with the prefix the first counts: kernel with initrd, with squashfs, with erofs, with iso; then
-    .efi, -efi.iso, .iso, -efi.img, -bios.img, -efi.qcow2, .qcow2, .vhd, .vmdk. Nothing is written to them.
+    .efi, -efi.iso, .iso, -efi.img, -bios.img, -efi.qcow2, .qcow2, .vhd, .vmdk, -initrd.tar. Nothing is written to them.
 
     The terminal becomes the serial console; Ctrl-A X ends the machine.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from pxeserver.local.qemu import Drive, Kernel
 
 _DISK, _CD = "/dev/sda", "/dev/sr0"
 _EARLY = "-early-initrd.img"
+_ARCHIVE = "-initrd.tar"
+_PARTS = ("kernel", "initrd.img", "cmdline")
 # ending -> (is a CD, QEMU's format, firmware that starts it)
 _DISKS = {
     "-efi.iso": (True, "raw", "uefi"),
@@ -28,12 +32,16 @@ _EL_TORITO = 17 * 2048 + 7  # where a CD says that it boots
 
 @dataclass(frozen=True, slots=True)
 class Bootable:
-    """`firmware`: "bios" or "uefi" where only that one starts it, "" = either. `what` names the files, for people."""
+    """`firmware`: "bios" or "uefi" where only that one starts it, "" = either. `what` names the files, for people.
+
+    `archive`: kernel and initrd are in it, for `unpack`.
+    """
 
     what: str
     kernel: Kernel | None = None
     drive: Drive | None = None
     firmware: str = ""
+    archive: Path | None = None
 
 
 def find(text: str) -> Bootable | None:
@@ -44,8 +52,26 @@ def find(text: str) -> Bootable | None:
     return _by_prefix(path)
 
 
+def unpack(archive: Path, folder: Path) -> Kernel:
+    """What a direct boot needs out of `-f tar-kernel-initrd`. NotFound "image-files-missing" if there is no kernel."""
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                source = tar.extractfile(member) if member.name in _PARTS else None
+                if source is not None:
+                    with source, (folder / member.name).open("wb") as file:
+                        shutil.copyfileobj(source, file, 1 << 20)
+    except tarfile.TarError:
+        raise missing(str(archive)) from None
+    kernel, initrd, words = (folder / name for name in _PARTS)
+    if not kernel.is_file():
+        raise missing(str(archive))
+    cmdline = words.read_text().strip() if words.is_file() else ""
+    return Kernel(kernel, initrd if initrd.is_file() else None, cmdline)
+
+
 def missing(text: str) -> NotFound:
-    ends = ", ".join(["-kernel", "-squashfs.img", ".efi", *_DISKS])
+    ends = ", ".join(["-kernel", "-squashfs.img", ".efi", *_DISKS, _ARCHIVE])
     return NotFound(
         "image-files-missing",
         f"nothing to boot at {text}",
@@ -60,6 +86,8 @@ def _with(prefix: Path, ending: str) -> Path:
 def _by_file(path: Path) -> Bootable | None:
     if path.name.endswith(".efi"):
         return Bootable(str(path), Kernel(path, None, ""), firmware="uefi")
+    if path.name.endswith(_ARCHIVE):
+        return Bootable(str(path), archive=path)
     for ending in _ROOTS:
         prefix = path.with_name(path.name.removesuffix(ending))
         if path.name.endswith(ending) and not _boots(path):
@@ -78,7 +106,7 @@ def _by_prefix(prefix: Path) -> Bootable | None:
         if root and not initrd.is_file():
             return _rooted(prefix, root)
         return Bootable(str(kernel), Kernel(kernel, initrd if initrd.is_file() else None, _cmdline(prefix)))
-    found = next((p for end in (".efi", *_DISKS) if (p := _with(prefix, end)).is_file()), None)
+    found = next((p for end in (".efi", *_DISKS, _ARCHIVE) if (p := _with(prefix, end)).is_file()), None)
     return _by_file(found) if found else None
 
 

@@ -95,6 +95,15 @@ def run(image: Bootable, hardware: qemu.Hardware, publish: tuple[Publish, ...], 
     The terminal is the serial console (Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor).
     """
     netlab.need_tools(qemu.TOOLS | {"setpriv": "util-linux"})
+    with tempfile.TemporaryDirectory(prefix="pxeserver-run-") as temporary:
+        if image.archive is not None:
+            image = replace(image, kernel=bootable.unpack(image.archive, Path(temporary)))
+        return _run(image, hardware, publish, say, Path(temporary))
+
+
+def _run(
+    image: Bootable, hardware: qemu.Hardware, publish: tuple[Publish, ...], say: Callable[[str], None], folder: Path
+) -> int:
     if not hardware.accel:
         plain = image.kernel if image.firmware != "uefi" else None
         works = kvm_works(plain.kernel if plain else None)
@@ -102,14 +111,13 @@ def run(image: Bootable, hardware: qemu.Hardware, publish: tuple[Publish, ...], 
             say("KVM starts no machine here: running in software (TCG), about ten times slower")
         hardware = replace(hardware, accel="kvm" if works else "tcg")
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{p.host}-:{p.guest}" for p in publish)
-    with tempfile.TemporaryDirectory(prefix="pxeserver-run-") as temporary:
-        argv = qemu.command(
-            hardware,
-            netdev=f"user{forwards}",
-            serial=["-serial", "mon:stdio", "-no-reboot"],
-            folder=Path(temporary),
-            kernel=image.kernel,
-            drive=image.drive,
-        )
-        # should we be killed, the machine goes too
-        return subprocess.run(["setpriv", "--pdeathsig", "TERM", *argv], check=False).returncode
+    argv = qemu.command(
+        hardware,
+        netdev=f"user{forwards}",
+        serial=["-serial", "mon:stdio", "-no-reboot"],
+        folder=folder,
+        kernel=image.kernel,
+        drive=image.drive,
+    )
+    # should we be killed, the machine goes too
+    return subprocess.run(["setpriv", "--pdeathsig", "TERM", *argv], check=False).returncode

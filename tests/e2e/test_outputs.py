@@ -24,6 +24,7 @@ OUTPUTS = {
     "raw-efi": ("-efi.img", b"BdsDxe: starting"),
     "qcow2-efi": ("-efi.qcow2", b"BdsDxe: starting"),
     "uki": (".efi", b"EFI stub"),
+    "tar-kernel-initrd": ("-initrd.tar", b"Trying to unpack rootfs image as initramfs"),
 }
 
 

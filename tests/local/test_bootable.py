@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from pxeserver.cli.main import cli
+from pxeserver.errors import NotFound
 from pxeserver.local import bootable, qemu
 from pxeserver.local.bootable import Bootable
 
@@ -68,6 +71,35 @@ def test_an_efi_program_keeps_its_own_command_line(tmp_path: Path) -> None:
     assert found and found.firmware == "uefi" and found.kernel == qemu.Kernel(tmp_path / "web.efi", None, "")
     argv = qemu.command(qemu.Hardware(), netdev="user", serial=[], folder=tmp_path, kernel=found.kernel)
     assert "-append" not in argv
+
+
+def packed(archive: Path, **members: bytes) -> Path:
+    with tarfile.open(archive, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name.replace("_", "."))
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+def test_an_archive_of_kernel_and_initrd_is_unpacked(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "web-initrd.tar", kernel=b"k", initrd_img=b"i", cmdline=b"quiet\n", ucode_cpio=b"u")
+    assert (
+        bootable.find(str(tmp_path / "web")) == Bootable(str(archive), archive=archive) == bootable.find(str(archive))
+    )
+    (tmp_path / "here").mkdir()
+    kernel = bootable.unpack(archive, tmp_path / "here")
+    assert kernel == qemu.Kernel(tmp_path / "here" / "kernel", tmp_path / "here" / "initrd.img", "quiet")
+    assert (kernel.kernel.read_bytes(), (tmp_path / "here" / "initrd.img").read_bytes()) == (b"k", b"i")
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive at all", None], ids=["empty", "other", "no kernel"])
+def test_an_archive_without_a_kernel_is_nothing_to_boot(tmp_path: Path, content: bytes | None) -> None:
+    archive = packed(tmp_path / "web-initrd.tar", initrd_img=b"i")
+    if content is not None:
+        archive.write_bytes(content)
+    with pytest.raises(NotFound, match="nothing to boot"):
+        bootable.unpack(archive, tmp_path)
 
 
 @pytest.mark.parametrize("endings", [(), ("-initrd.img",), ("-squashfs.img",), ("-cmdline",)])
