@@ -113,6 +113,8 @@ def check_ports(config: Config, holder: Callable[[str, int], str]) -> Iterator[C
         wanted.append(("tcp", config.metadata.port, "metadata", "metadata.port"))
     if config.dhcp.mode == "proxy":
         wanted[:0] = [("udp", config.dhcp.port, "proxyDHCP", ""), ("udp", config.dhcp.pxe_port, "PXE", "")]
+    if config.dhcp6.mode == "proxy":
+        wanted.append(("udp", config.dhcp6.port, "DHCPv6", "dhcp6.mode: off"))
     for protocol, port, what, key in wanted:
         who = holder(protocol, port)
         name = f"{protocol} {port}"

@@ -12,7 +12,7 @@ import pytest
 import tftpy
 from fleetlab import build
 
-from pxeserver.config import Boot, Config, Dhcp, Server, Tftp
+from pxeserver.config import Boot, Config, Dhcp, Dhcp6, Server, Tftp
 from pxeserver.images.store import Store
 from pxeserver.local import doctor
 from pxeserver.local.doctor import Status
@@ -65,6 +65,11 @@ def test_ports_are_free_ours_or_another_s() -> None:
 def test_with_proxydhcp_off_its_ports_do_not_matter() -> None:
     names = [c.name for c in doctor.check_ports(Config(dhcp=Dhcp(mode="off")), lambda *_: "dnsmasq (pid 1)")]
     assert names == ["udp 69", "tcp 8080", "tcp 8081"]
+
+
+def test_the_port_of_dhcpv6_matters_where_we_answer_it() -> None:
+    found = {c.name: c for c in doctor.check_ports(Config(dhcp6=Dhcp6(mode="proxy")), lambda *_: "dnsmasq (pid 1)")}
+    assert (found["udp 547"].status, found["udp 547"].fix) == (Status.FAIL, "stop it, or set dhcp6.mode: off")
 
 
 def test_loaders_missing_changed_and_whole(tmp_path: Path) -> None:
