@@ -1,7 +1,7 @@
 """Answers of the last moments: the same DISCOVER again gets the same answer, without a decision, an offer or an event.
 
 A loop in the network or a flood shows one packet many times. Firmware that asks again itself waits for longer than
-`PAUSE` (EDK2 and BIOS ROMs: 4 s, UefiPxeBcDxe PxeBcDhcp4.c and PXE 2.1 section 2.2.1) or counts `secs` up (iPXE), so
+`PAUSE` (iPXE 1 s at first, config/dhcp.h; EDK2 and BIOS ROMs 4 s as PXE 2.1, section 2.2.1, wants it), so
 that what is decided by silence still sees each of its packets.
 """
 
@@ -16,8 +16,8 @@ from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.site import Site
 from pxeserver.serve.udp import Datagram
 
-PAUSE = 3.5  # seconds without the packet after which it is a new one
-LONGEST = 30.0  # ... and a flood is decided on, and written down, this often
+PAUSE = 0.9  # seconds without the packet after which it is a new one
+LONGEST = 10.0  # ... and a flood is decided on, and written down, this often
 PACKETS_MAX = 8192
 
 
