@@ -45,7 +45,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-check: lint ## Lint, types and unit tests (under 2 minutes)
+check: lint ## Lint, types and unit tests (two to three minutes on two cores)
 	@$(BIN)/pytest -n auto -m "$(UNIT)"
 
 test: deps check ## Everything: check, servers, browser, end-to-end boots (root; under 45 minutes)
