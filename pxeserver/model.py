@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pxeserver.mac import Mac
-from pxeserver.serial import When
+from pxeserver.when import When
 
 Digest = str  # "sha256:<64 hex>"
 

@@ -1,35 +1,15 @@
 """Frozen values <-> JSON, one function each way: REST bodies and `-o json` are the same text.
 
-Field names stay as they are, tuples become lists, enums their value, `When` an RFC 3339 time in UTC.
+Field names stay as they are, tuples become lists, enums their value, `When` (when.py) an RFC 3339 time in UTC.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
+from pydantic import TypeAdapter
 
 T = TypeVar("T")
-
-
-def rfc3339(seconds: float) -> str | None:
-    """Unix seconds -> '2026-11-23T20:19:00.250Z' (milliseconds); 0 means never and gives None."""
-    if not seconds:
-        return None
-    return datetime.fromtimestamp(round(seconds, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def unix_seconds(value: Any) -> Any:
-    """RFC 3339 text -> Unix seconds, None -> 0.0; anything else is left for the validator to judge."""
-    if value is None:
-        return 0.0
-    return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else value
-
-
-# Unix seconds in the program, RFC 3339 in JSON
-When = Annotated[float, BeforeValidator(unix_seconds), PlainSerializer(rfc3339, when_used="json")]
-
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
+from pxeserver import checked
+from pxeserver.checked import Path
 from pxeserver.errors import UsageError, Where, did_you_mean, nearest
 
-Path = tuple[str | int, ...]
-M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
 def dotted(path: Path) -> str:
@@ -205,21 +205,6 @@ def parse(text: str | bytes, file: str = "") -> Document:
     return doc
 
 
-_WORDS = {
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a map",
-    "mapping_type": "must be a map",
-    "model_type": "must be a map",
-    "model_attributes_type": "must be a map",
-    "float_type": "must be a number",
-    "missing": "is required",
-}
-
-
 def _shape(value: Any) -> str:
     if value is None:
         return "nothing (null)"
@@ -235,53 +220,39 @@ def _name(path: Path) -> str:
     return shown or "the document"
 
 
-def _known_keys(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys that the (nested) model at `path` accepts, by alias; list indexes in `path` choose nothing."""
-    kinds: list[Any] = [model]
-    for part in path:
-        if isinstance(part, str):
-            fields = [(n, f) for m in kinds for n, f in m.model_fields.items()]
-            kinds = [
-                leaf for name, info in fields if part == (info.alias or name) for leaf in models_in(info.annotation)
-            ]
-    return [info.alias or name for m in kinds for name, info in m.model_fields.items()]
+def _known_keys(kind: Any, path: Path) -> list[str]:
+    """The keys that the (nested) value at `path` accepts; list indexes in `path` choose nothing."""
+    parts = checked.parts_in(kind)
+    for step in path:
+        if isinstance(step, str):
+            hints = [checked.kinds(p)[n] for p in parts for n, f in checked.fields(p).items() if f.key == step]
+            parts = [inner for hint in hints for inner in checked.parts_in(hint)]
+    return [info.key for part in parts for info in checked.fields(part).values()]
 
 
-def models_in(kind: Any) -> list[type[BaseModel]]:
-    """The models inside a type such as `tuple[Mount, ...] | None`."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return [kind]
-    return [model for inner in getattr(kind, "__args__", ()) for model in models_in(inner)]
-
-
-def validate(model: type[M], doc: Document, *, slug: str, data: Any = None) -> M:
-    """Check `doc` (or `data` out of it) against a pydantic model; the first fault becomes a UsageError with its place.
+def validate(kind: type[T], doc: Document, *, slug: str, data: Any = None) -> T:
+    """`doc` (or `data` out of it) as a value of type `kind`; the first fault becomes a UsageError with its place.
 
     `slug` prefixes the error: <slug>-unknown-key, <slug>-missing, <slug>-type, <slug>-value.
     """
-    value = doc.data if data is None else data
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        faults = error.errors(include_url=False)
-        fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-        path: Path = tuple(p for p in fault["loc"] if not (isinstance(p, str) and p.startswith("function-")))
-        if fault["type"] == "extra_forbidden":
-            keys = _known_keys(model, path[:-1])
-            raise UsageError(
-                f"{slug}-unknown-key",
-                f'unknown key "{path[-1]}"{did_you_mean(str(path[-1]), keys)}',
-                hint="" if nearest(str(path[-1]), keys) else "known keys here: " + ", ".join(sorted(keys)),
-                where=doc.where(path, key=True),
-            ) from None
-        name = _name(path)
-        if fault["type"] == "missing":
-            raise UsageError(f"{slug}-missing", f'"{name}" is required', where=doc.where(path)) from None
-        if fault["type"] in _WORDS:
-            text = f'"{name}" {_WORDS[fault["type"]]}, not {_shape(fault.get("input"))}'
-            raise UsageError(f"{slug}-type", text, where=doc.where(path)) from None
-        text = fault["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{slug}-value", f'"{name}": {text}', where=doc.where(path)) from None
+    faults: list[checked.Fault] = []
+    value: T = checked.check(kind, doc.data if data is None else data, faults)
+    if not faults:
+        return value
+    fault = next((f for f in faults if f.kind == "unknown-key"), faults[0])
+    path, unknown = fault.path, fault.kind == "unknown-key"
+    where = doc.where(path, key=unknown)
+    if unknown:
+        keys = _known_keys(kind, path[:-1])
+        text = f'unknown key "{path[-1]}"{did_you_mean(str(path[-1]), keys)}'
+        hint = "" if nearest(str(path[-1]), keys) else "known keys here: " + ", ".join(sorted(keys))
+        raise UsageError(f"{slug}-unknown-key", text, hint=hint, where=where)
+    text = {
+        "missing": f'"{_name(path)}" {fault.text}',
+        "type": f'"{_name(path)}" {fault.text}, not {_shape(fault.found)}',
+        "value": f'"{_name(path)}": {fault.text}',
+    }[fault.kind]
+    raise UsageError(f"{slug}-{fault.kind}", text, where=where)
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

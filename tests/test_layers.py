@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pxeserver"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "data" not in p.relative_to(PACKAGE).parts[:1])
 # Top to bottom, as docs/architecture.md lists them. What is no room is the foundation, below all.
 ROOMS = ("cli", "web", "serve", "local", "fleet", "images", "boot", "linuxkit", "wire")
-FOUNDATION = {"errors", "model", "mac", "yamlpos", "config", "resources", "serial", "tools", "units"}
+FOUNDATION = {"checked", "errors", "model", "mac", "yamlpos", "config", "resources", "serial", "tools", "units", "when"}
 LINES_MAX, FUNCTION_MAX = 400, 60
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pxeserver.model import Assignment, Blob, Event, Image, Machine, Pin, Stage
-from pxeserver.serial import from_json, rfc3339, to_json, unix_seconds
+from pxeserver.serial import from_json, to_json
+from pxeserver.when import rfc3339, unix_seconds
 
 VALUES = [
     Image("sha256:aa", "web", Blob("d", 1), Blob("e", 2), "quiet", "amd64", 1700000000.25, ("web:latest",)),

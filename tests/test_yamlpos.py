@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict
 
 from pxeserver import yamlpos
+from pxeserver.checked import Part
 from pxeserver.errors import PxeServerError, UsageError
 
 
@@ -128,15 +128,13 @@ def test_aliases_that_multiply_are_refused_before_memory_is_full() -> None:
     assert caught.value.slug == "yaml-alias"
 
 
-class Inner(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class Inner(Part):
     size: int = 0
 
 
-class Outer(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    items: list[Inner] | None = None
-    names: list[str] = []
+class Outer(Part):
+    items: tuple[Inner, ...] | None = None
+    names: tuple[str, ...] = ()
     title: str
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
+from typing import Annotated
 
 from pxeserver import yamlpos
 from pxeserver.boot.request import BootRequest
 from pxeserver.boot.styles import STYLES
+from pxeserver.checked import After, Part
 from pxeserver.errors import did_you_mean
 from pxeserver.resources import shipped
 from pxeserver.wire import pxe
@@ -17,46 +17,38 @@ from pxeserver.wire import pxe
 _OUI = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){2}")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+def _oui(value: str) -> str:
+    if not _OUI.fullmatch(value):
+        raise ValueError(f'"{value}" is not the first three bytes of a MAC, as in b8:27:eb')
+    return value.lower()
 
 
-class Match(_Part):
-    oui: tuple[str, ...] = Field(default=(), strict=False)
-    arch: tuple[int, ...] = Field(default=(), strict=False)
+def _style(value: str) -> str:
+    if value and value not in STYLES:
+        raise ValueError(f'no style "{value}"{did_you_mean(value, STYLES)}')
+    return value
+
+
+def _family(value: str) -> str:
+    if value and value not in pxe.FAMILIES:
+        raise ValueError(f'no family "{value}"{did_you_mean(value, pxe.FAMILIES)}')
+    return value
+
+
+class Match(Part):
+    oui: tuple[Annotated[str, After(_oui)], ...] = ()
+    arch: tuple[int, ...] = ()
     family: str = ""
     ipxe: bool | None = None
 
-    @field_validator("oui")
-    @classmethod
-    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            if not _OUI.fullmatch(text):
-                raise ValueError(f'"{text}" is not the first three bytes of a MAC, as in b8:27:eb')
-        return tuple(text.lower() for text in value)
 
-
-class Change(_Part):
-    family: str = ""
-    style: str = ""
+class Change(Part):
+    family: Annotated[str, After(_family)] = ""
+    style: Annotated[str, After(_style)] = ""
     loader: str = ""
 
-    @field_validator("style")
-    @classmethod
-    def _style(cls, value: str) -> str:
-        if value and value not in STYLES:
-            raise ValueError(f'no style "{value}"{did_you_mean(value, STYLES)}')
-        return value
 
-    @field_validator("family")
-    @classmethod
-    def _family(cls, value: str) -> str:
-        if value and value not in pxe.FAMILIES:
-            raise ValueError(f'no family "{value}"{did_you_mean(value, pxe.FAMILIES)}')
-        return value
-
-
-class Quirk(_Part):
+class Quirk(Part):
     """One entry. An empty `match` key holds for everything."""
 
     name: str
@@ -75,17 +67,13 @@ class Quirk(_Part):
         )
 
 
-class _File(RootModel[tuple[Quirk, ...]]):
-    model_config = ConfigDict(frozen=True)
-
-
 Quirks = tuple[Quirk, ...]
 
 
 def load_quirks(file: Path | None = None) -> Quirks:
     """The table of `file`, or the shipped one. UsageError with the place (`quirks-...`) for anything wrong inside."""
     path = file or shipped("config") / "quirks.yaml"
-    return yamlpos.validate(_File, yamlpos.parse(path.read_bytes(), str(path)), slug="quirks").root
+    return yamlpos.validate(Quirks, yamlpos.parse(path.read_bytes(), str(path)), slug="quirks")
 
 
 def quirk_for(request: BootRequest, quirks: Quirks) -> Quirk | None:

@@ -125,7 +125,7 @@ def say(text: str = "") -> None:
 
 def utc(at: float) -> str:
     """RFC 3339 as in JSON; for lines that a program may read."""
-    from pxeserver.serial import rfc3339
+    from pxeserver.when import rfc3339
 
     return rfc3339(at) or "never"
 

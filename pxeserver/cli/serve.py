@@ -14,6 +14,7 @@ import click
 import yaml
 
 from pxeserver import config as configuration
+from pxeserver.checked import plain
 from pxeserver.cli import output as out
 from pxeserver.cli.context import Context, pass_context
 from pxeserver.config import Config
@@ -70,7 +71,7 @@ def serve(
     load = partial(configuration.load, context.config_file, flags=flags)
     config = load()
     if check:
-        out.say(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
+        out.say(yaml.safe_dump(plain(config), sort_keys=False).rstrip())
         return
     logging.basicConfig(
         stream=sys.stderr,

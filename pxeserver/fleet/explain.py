@@ -20,7 +20,7 @@ from pxeserver.fleet.optiontext import option_infos, option_infos6
 from pxeserver.fleet.values import EventRecord, ExplainOrder, Explanation, Rendering, TextPart
 from pxeserver.mac import Mac, looks_like_mac, mac_to_bytes, parse_mac
 from pxeserver.model import Machine, Reason, Recent, Stage
-from pxeserver.serial import rfc3339
+from pxeserver.when import rfc3339
 from pxeserver.wire import dhcp, dhcp6, pxe
 from pxeserver.wire.reader import WireError
 

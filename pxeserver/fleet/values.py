@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pxeserver.mac import Mac
 from pxeserver.model import Digest, Event, Image, Machine, Policy, Reason, Result, Stage
-from pxeserver.serial import When
+from pxeserver.when import When
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pxeserver.checked import replace
 from pxeserver.errors import NotFound, UsageError
 from pxeserver.images import tarread
 from pxeserver.images.entry import FILE, Entry
@@ -109,7 +110,7 @@ def _add(ranges: list[tuple[int, int]], start: int, end: int) -> None:
 def _same(old: Spec, new: Spec) -> Iterator[tuple[str, str]]:
     """(location in `new`, location in `old`) of everything that is the same in both."""
     if new.kernel.image and _expanded(old.kernel.image) == _expanded(new.kernel.image):
-        kernels = (k.model_copy(update={"image": ""}) for k in (old.kernel, new.kernel))
+        kernels = (replace(k, image="") for k in (old.kernel, new.kernel))
         if len(set(kernels)) == 1:
             yield "kernel", "kernel"
     known = [_expanded(ref) for ref in old.init]
@@ -156,7 +157,7 @@ def _containers(old: Spec, new: Spec) -> Iterator[str]:
 def _placed(spec: Spec) -> dict[str, tuple[str, ContainerSpec]]:
     """Location -> (full reference, the container without it), in the order of the tree."""
     return {
-        f"{section}[{i}]": (_expanded(c.image), c.model_copy(update={"image": ""}))
+        f"{section}[{i}]": (_expanded(c.image), replace(c, image=""))
         for section in SECTIONS
         for i, c in enumerate(getattr(spec, section))
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pxeserver import yamlpos
+from pxeserver import checked, yamlpos
 from pxeserver.errors import UsageError, Where
 from pxeserver.linuxkit import lossy
 from pxeserver.linuxkit.context import Place, somewhere
@@ -59,7 +59,7 @@ def merge(own: ContainerSpec, text: str, *, strict: bool = False, place: Place =
     def labelled(*path: str | int) -> Where:
         return doc.where(path)
 
-    fields = ContainerConfig.model_fields
+    fields = checked.fields(ContainerConfig)
     # what says nothing is the field's default: None, or "" for a plain text
     theirs = {n for n, f in fields.items() if getattr(own, n) == f.default and getattr(label, n) != f.default}
     update: dict[str, Any] = {name: getattr(label, name) for name in theirs}
@@ -68,7 +68,7 @@ def merge(own: ContainerSpec, text: str, *, strict: bool = False, place: Place =
         items[name] = found = _items(own, label, name, strict, place, labelled)
         update |= {name: None if found is None else tuple(i.text for i in found), f"{name}_add": None}
     update["runtime"] = _runtime(own.runtime or Runtime(), label.runtime or Runtime())
-    aliases = {fields[name].alias or name for name in theirs}
+    aliases = {fields[name].key for name in theirs}
 
     def located(*path: str | int) -> Where:
         match path:
@@ -78,7 +78,7 @@ def merge(own: ContainerSpec, text: str, *, strict: bool = False, place: Place =
                 return labelled(*path)
         return place(*path)
 
-    return Merged(own.model_copy(update=update), located)
+    return Merged(checked.replace(own, **update), located)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,6 @@ def _runtime(own: Runtime, label: Runtime) -> Runtime:
     }
     spaces = {
         name: getattr(label.bind_ns, name) if getattr(own.bind_ns, name) is None else getattr(own.bind_ns, name)
-        for name in BindNs.model_fields
+        for name in checked.fields(BindNs)
     }
-    return own.model_copy(update={**update, "bind_ns": BindNs.model_construct(**spaces)})
+    return checked.replace(own, **update, bind_ns=BindNs(**spaces))

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
-
 from pxeserver import yamlpos
+from pxeserver.checked import Before, Path, field, fields, replace
 from pxeserver.errors import UsageError
 from pxeserver.linuxkit.spec import (
     SECTIONS,
@@ -38,16 +37,16 @@ class Output(Part):
 
 
 class OldContainer(ContainerSpec):
-    network_mode: str = Field(default="", alias="network_mode")
-    read_only: Opt[bool] = Field(default=None, alias="read_only")
-    old_oom_score_adj: Opt[Int64] = Field(default=None, alias="oom_score_adj")
-    disable_oom_killer: Opt[bool] = Field(default=None, alias="disableOOMKiller")
+    network_mode: str = field(default="", key="network_mode")
+    read_only: Opt[bool] = field(default=None, key="read_only")
+    old_oom_score_adj: Opt[Int64] = field(default=None, key="oom_score_adj")
+    disable_oom_killer: Opt[bool] = field(default=None, key="disableOOMKiller")
 
 
 class OldSpec(Spec):
     """Both forms at once: people had begun to mix them before the tool stopped reading the old one."""
 
-    init: Annotated[Strings, BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = ()
+    init: Annotated[Strings, Before(lambda v: [v] if isinstance(v, str) else v)] = ()
     onboot: Many[OldContainer] = ()
     onshutdown: Many[OldContainer] = ()
     services: Many[OldContainer] = ()
@@ -85,12 +84,12 @@ def convert(doc: yamlpos.Document, data: Any = None) -> tuple[Spec, tuple[str, .
         containers = getattr(old, called[section])
         sections[section] = tuple(_container(c, doc, (called[section], i)) for i, c in enumerate(containers))
     rest = {name: getattr(old, name) for name in ("kernel", "init", "volumes", "files", "trust")}
-    spec = Spec.model_construct(**rest, **sections)
+    spec = Spec(**rest, **sections)
     return spec, tuple(dict.fromkeys(_FORMATS.get(o.format, o.format) for o in old.outputs)), called
 
 
-def _container(old: OldContainer, doc: yamlpos.Document, path: yamlpos.Path) -> ContainerSpec:
-    update = {name: getattr(old, name) for name in ContainerSpec.model_fields}
+def _container(old: OldContainer, doc: yamlpos.Document, path: Path) -> ContainerSpec:
+    update = {name: getattr(old, name) for name in fields(ContainerSpec)}
     moved = (
         ("network_mode", "network_mode", "net"),
         ("read_only", "read_only", "readonly"),
@@ -101,12 +100,12 @@ def _container(old: OldContainer, doc: yamlpos.Document, path: yamlpos.Path) -> 
         if value is None or value == "":
             continue
         if update[today] not in (None, ""):
-            alias = ContainerSpec.model_fields[today].alias
+            alias = fields(ContainerSpec)[today].key
             text = f'"{key}" is the name of "{alias}" in 2017: give one of them'
             raise UsageError("spec-value", text, where=doc.where((*path, key), key=True))
         update[today] = value
     if old.disable_oom_killer is not None:
         resources = old.resources or Resources()
-        memory = (resources.memory or Memory()).model_copy(update={"disable_oom_killer": old.disable_oom_killer})
-        update["resources"] = resources.model_copy(update={"memory": memory})
-    return ContainerSpec.model_construct(**update)
+        memory = replace(resources.memory or Memory(), disable_oom_killer=old.disable_oom_killer)
+        update["resources"] = replace(resources, memory=memory)
+    return ContainerSpec(**update)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from pxeserver.checked import plain
 from pxeserver.errors import did_you_mean
 from pxeserver.linuxkit.context import Context
 from pxeserver.linuxkit.spec import BlockIo, Device, DeviceRule, HugepageLimit, Network, Part, Resources
@@ -42,7 +43,7 @@ def _members(part: Part | None) -> dict[str, Any] | None:
     """The set members under their own names; {} when the part is there but says nothing."""
     if part is None:
         return None
-    return {k: v for k, v in part.model_dump(by_alias=True, exclude_none=True).items() if v != ""}
+    return {k: v for k, v in plain(part, keys=True, none=False).items() if v != ""}
 
 
 def _rule(rule: DeviceRule) -> dict[str, Any]:
@@ -58,8 +59,8 @@ def _own_rule(device: Device) -> dict[str, Any]:
 def _blockio(given: BlockIo | None) -> dict[str, Any] | None:
     if given is None:
         return None
-    body = given.model_dump(by_alias=True, exclude_none=True)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in body.items() if v != ()}
+    body = plain(given, keys=True, none=False)
+    return {k: v for k, v in body.items() if v != []}
 
 
 def _hugepages(limit: HugepageLimit) -> dict[str, Any]:

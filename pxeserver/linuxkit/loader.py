@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pxeserver import yamlpos
+from pxeserver.checked import fields, replace
 from pxeserver.errors import UsageError, Where
 from pxeserver.linuxkit import legacy, packages, reference
 from pxeserver.linuxkit.context import Place
@@ -200,10 +201,10 @@ def _unique(spec: Spec, section: str, place: Place) -> None:
 
 def _append(first: Spec, later: Spec) -> Spec:
     """Later kernel fields win when they say something, lists follow each other."""
-    given = {k: v for k, v in ((n, getattr(later.kernel, n)) for n in Kernel.model_fields) if v not in (None, "")}
+    given = {k: v for k, v in ((n, getattr(later.kernel, n)) for n in fields(Kernel)) if v not in (None, "")}
     for name in ("tar", "ucode"):
         if getattr(later.kernel, name) is not None:
             given[name] = getattr(later.kernel, name)
     update: dict[str, Any] = {name: (*getattr(first, name), *getattr(later, name)) for name in LISTS}
     update["trust"] = Trust(image=(*first.trust.image, *later.trust.image), org=(*first.trust.org, *later.trust.org))
-    return first.model_copy(update={**update, "kernel": first.kernel.model_copy(update=given)})
+    return replace(first, **update, kernel=replace(first.kernel, **given))

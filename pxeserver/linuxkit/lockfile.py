@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from pxeserver import yamlpos
+from pxeserver.checked import Part
 from pxeserver.errors import UsageError
 from pxeserver.linuxkit.loader import SpecSource
 
@@ -28,9 +27,7 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/:@-]*[A-Za-z0-9]")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class _File(Part):
     version: Literal[1]
     images: dict[str, str | dict[str, str]]
 

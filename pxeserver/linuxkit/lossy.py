@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from pxeserver.checked import plain, replace
 from pxeserver.linuxkit.spec import BlockIo, ContainerConfig, Cpu, IdMapping, Memory, Mount, Network, Resources
 from pxeserver.yamlpos import flatten
 
@@ -25,8 +26,8 @@ def drop(container: C) -> C:
         update["resources"] = _resources(container.resources)
     if container.runtime and container.runtime.mounts:
         mounts = tuple(_mount(m) for m in container.runtime.mounts)
-        update["runtime"] = container.runtime.model_copy(update={"mounts": mounts})
-    return container.model_copy(update=update)
+        update["runtime"] = replace(container.runtime, mounts=mounts)
+    return replace(container, **update)
 
 
 def lost(container: ContainerConfig) -> tuple[str, ...]:
@@ -40,28 +41,28 @@ def lost(container: ContainerConfig) -> tuple[str, ...]:
 
 
 def _leaves(container: ContainerConfig) -> dict[str, Any]:
-    return flatten(container.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True))
+    return flatten(plain(container, keys=True, none=False, defaults=False))
 
 
 def _mappings(mappings: tuple[IdMapping, ...]) -> tuple[IdMapping, ...]:
-    return tuple(m.model_copy(update={"host_id": 0, "container_id": 0}) for m in mappings)
+    return tuple(replace(m, host_id=0, container_id=0) for m in mappings)
 
 
 def _mount(mount: Mount) -> Mount:
     changed = {"uidmappings": _mappings(mount.uidmappings), "gidmappings": _mappings(mount.gidmappings)}
-    return mount.model_copy(update=changed)
+    return replace(mount, **changed)
 
 
 def _resources(given: Resources) -> Resources:
     update: dict[str, Any] = {"hugepage_limits": ()}
     if given.memory:
         kept = {"limit", "reservation", "swap", "kernel", "swappiness"}
-        update["memory"] = Memory.model_construct(**given.memory.model_dump(include=kept))
+        update["memory"] = Memory(**{name: getattr(given.memory, name) for name in kept})
     if given.cpu:
         kept = {"shares", "quota", "period", "cpus", "mems"}
-        update["cpu"] = Cpu.model_construct(**given.cpu.model_dump(include=kept))
+        update["cpu"] = Cpu(**{name: getattr(given.cpu, name) for name in kept})
     if given.blockio:
-        update["blockio"] = BlockIo.model_construct(weight=given.blockio.weight)
+        update["blockio"] = BlockIo(weight=given.blockio.weight)
     if given.network:
-        update["network"] = Network.model_construct(priorities=given.network.priorities)
-    return given.model_copy(update=update)
+        update["network"] = Network(priorities=given.network.priorities)
+    return replace(given, **update)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pxeserver import yamlpos
+from pxeserver.checked import fields, kinds, parts_in
 from pxeserver.linuxkit import gojson, goyaml, lossy, reference
 from pxeserver.linuxkit.limits import resources
 from pxeserver.linuxkit.mounts import mappings_json, mount_json
@@ -62,10 +63,10 @@ def as_spec(text: bytes, file: str) -> bytes:
 
 def _rename(part: type[Part], holder: Any) -> None:
     """The members of `holder` that hold parts of the runtime specification, in place."""
-    for info in part.model_fields.values():
-        kinds = [k for k in yamlpos.models_in(info.annotation) if issubclass(k, Mount | Resources | IdMapping)]
-        if kinds and isinstance(holder, dict) and holder.get(info.alias or "") is not None:
-            holder[info.alias] = _named(kinds[0], holder[info.alias])
+    for name, info in fields(part).items():
+        parts = [k for k in parts_in(kinds(part)[name]) if issubclass(k, Mount | Resources | IdMapping)]
+        if parts and isinstance(holder, dict) and holder.get(info.key) is not None:
+            holder[info.key] = _named(parts[0], holder[info.key])
 
 
 def _named(kind: type[Any], value: Any) -> Any:
@@ -73,12 +74,12 @@ def _named(kind: type[Any], value: Any) -> Any:
         return [_named(kind, item) for item in value]
     if not isinstance(value, dict):
         return value
-    names = {(info.alias or name).lower(): (info.alias or name, info) for name, info in kind.model_fields.items()}
+    names = {info.key.lower(): (info.key, kinds(kind)[name]) for name, info in fields(kind).items()}
     found = {}
     for key, item in value.items():
-        name, info = names.get(key.lower(), ("", None))
-        if info is not None and item is not None:
-            inner = yamlpos.models_in(info.annotation)
+        name, hint = names.get(key.lower(), ("", None))
+        if name and item is not None:
+            inner = parts_in(hint)
             found[name] = _named(inner[0], item) if inner else item
     return found
 
@@ -112,10 +113,10 @@ def _written(members: dict[str, Any]) -> dict[str, Any]:
 
 def _container(container: ContainerSpec, form: str, named: Callable[[str], str]) -> dict[str, Any]:
     body: dict[str, Any] = {"name": container.name, "image": named(container.image)}
-    for name, info in ContainerConfig.model_fields.items():
+    for name, info in fields(ContainerConfig).items():
         value = getattr(container, name)
         if value != info.default:
-            body[info.alias or name] = _value(value, form)
+            body[info.key] = _value(value, form)
     return body
 
 
@@ -152,11 +153,11 @@ _UNSETTABLE: dict[str, dict[str, Any]] = {
 def _lower(part: Part) -> dict[str, Any]:
     """Every member of a part of the runtime specification, the unset ones as null, [] or ""."""
     body: dict[str, Any] = {}
-    for name, info in type(part).model_fields.items():
+    for name, info in fields(type(part)).items():
         value = getattr(part, name)
         if isinstance(value, tuple):
             value = [_lower(v) if isinstance(v, Part) else v for v in value]
-        body[(info.alias or name).lower()] = _lower(value) if isinstance(value, Part) else value
+        body[info.key.lower()] = _lower(value) if isinstance(value, Part) else value
         if name == "quota":
             body["burst"] = None
     return {**body, **_UNSETTABLE.get(type(part).__name__, {})}
@@ -165,7 +166,7 @@ def _lower(part: Part) -> dict[str, Any]:
 def _runtime(runtime: Runtime, form: str) -> dict[str, Any]:
     names = ("cgroups", "mounts", "mkdir", "interfaces")
     body = {name: _value(getattr(runtime, name), form) for name in names if getattr(runtime, name) is not None}
-    spaces = _written({name: getattr(runtime.bind_ns, name) for name in BindNs.model_fields})
+    spaces = _written({name: getattr(runtime.bind_ns, name) for name in fields(BindNs)})
     if spaces or form == "json":
         body["bindNS"] = spaces
     return {**body, **_written({"namespace": runtime.namespace})}

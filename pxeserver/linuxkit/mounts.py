@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pxeserver.checked import replace
 from pxeserver.linuxkit.context import Context
 from pxeserver.linuxkit.spec import ContainerSpec, IdMapping, Mount
 
@@ -61,7 +62,7 @@ def _defaults(readonly: bool) -> tuple[Mount, ...]:
 
 
 def _of(destination: str, kind: str, source: str, options: tuple[str, ...]) -> Mount:
-    return Mount.model_construct(destination=destination, type=kind, source=source, options=options)
+    return Mount(destination=destination, type=kind, source=source, options=options)
 
 
 def _tmpfs(text: str, index: int, ctx: Context) -> Mount:
@@ -96,4 +97,4 @@ def _mount(given: Mount, index: int, ctx: Context) -> Mount:
     full = {"type": kind, "source": given.source or kind, "destination": destination}
     if ctx.strict:  # LinuxKit forgets the id mappings of a container's mounts
         full |= {"uidmappings": (), "gidmappings": ()}  # type: ignore[dict-item]
-    return given.model_copy(update=full)
+    return replace(given, **full)

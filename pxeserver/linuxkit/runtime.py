@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pxeserver.checked import fields
 from pxeserver.linuxkit import gojson
 from pxeserver.linuxkit.mounts import mount_json
 from pxeserver.linuxkit.spec import BindNs, Interface, Runtime
@@ -17,7 +18,7 @@ def runtime_json(runtime: Runtime | None, folder: str, root: str, *, readonly: b
         "mounts": _rootfs(folder, root, readonly) + [mount_json(m) for m in given.mounts or ()],
         "mkdir": list(given.mkdir or ()),
         "interfaces": [_interface(i) for i in given.interfaces or ()],
-        "bindNS": {name: getattr(given.bind_ns, name) or "" for name in BindNs.model_fields},
+        "bindNS": {name: getattr(given.bind_ns, name) or "" for name in fields(BindNs)},
         "namespace": given.namespace or "",
     }
     return gojson.dumps(body)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pxeserver import checked
+from pxeserver.checked import Before, Between, field
 
 T = TypeVar("T")
 
@@ -18,7 +17,7 @@ T = TypeVar("T")
 def _written(value: Any) -> Any:
     """A key with nothing behind it is a mistake, never a way to leave a field out."""
     if value is None:
-        raise PydanticCustomError("nothing", "must not be empty (null); leave the key out instead")
+        raise ValueError("must not be empty (null); leave the key out instead")
     return value
 
 
@@ -30,26 +29,25 @@ def _whole(value: Any) -> Any:
 def _ident(value: Any) -> Any:
     value = _whole(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise PydanticCustomError("ident", "must be a number or the name of a container of this spec")
+        raise ValueError("must be a number or the name of a container of this spec")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise PydanticCustomError("ident", "must be below 9223372036854775808")
+        raise ValueError("must be below 9223372036854775808")
     return value
 
 
-Opt = Annotated[T | None, BeforeValidator(_written)]
-Many = Annotated[tuple[T, ...], Strict(False)]
+Opt = Annotated[T | None, Before(_written)]
+Many = tuple[T, ...]
 Strings = Many[str]
 Texts = dict[str, str]
-Ident = Annotated[int | str, BeforeValidator(_ident)]
-Int64 = Annotated[int, BeforeValidator(_whole), Field(ge=-(1 << 63), lt=1 << 63)]
-Uint64 = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=1 << 64)]
-Uint32 = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=1 << 32)]
-Uint16 = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=1 << 16)]
+Ident = Annotated[int | str, Before(_ident)]
+Int64 = Annotated[int, Before(_whole), Between(-(1 << 63), (1 << 63) - 1)]
+Uint64 = Annotated[int, Before(_whole), Between(0, (1 << 64) - 1)]
+Uint32 = Annotated[int, Before(_whole), Between(0, (1 << 32) - 1)]
+Uint16 = Annotated[int, Before(_whole), Between(0, (1 << 16) - 1)]
 
 
-class Part(BaseModel):
-    # defer_build: only the outermost model's validator is ever used, and it holds those of its parts
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel, defer_build=True)
+class Part(checked.Part, keys=checked.camel):
+    """What all parts of a spec are."""
 
 
 class Kernel(Part):
@@ -61,8 +59,8 @@ class Kernel(Part):
 
 
 class IdMapping(Part):
-    container_id: Uint32 = Field(default=0, alias="containerID")
-    host_id: Uint32 = Field(default=0, alias="hostID")
+    container_id: Uint32 = field(default=0, key="containerID")
+    host_id: Uint32 = field(default=0, key="hostID")
     size: Uint32 = 0
 
 
@@ -71,8 +69,8 @@ class Mount(Part):
     type: str = ""
     source: str = ""
     options: Strings = ()
-    uidmappings: Many[IdMapping] = Field(default=(), alias="uidmappings")
-    gidmappings: Many[IdMapping] = Field(default=(), alias="gidmappings")
+    uidmappings: Many[IdMapping] = field(default=(), key="uidmappings")
+    gidmappings: Many[IdMapping] = field(default=(), key="gidmappings")
 
 
 class Device(Part):
@@ -96,9 +94,9 @@ class Memory(Part):
     reservation: Opt[Int64] = None
     swap: Opt[Int64] = None
     kernel: Opt[Int64] = None
-    kernel_tcp: Opt[Int64] = Field(default=None, alias="kernelTCP")
+    kernel_tcp: Opt[Int64] = field(default=None, key="kernelTCP")
     swappiness: Opt[Uint64] = None
-    disable_oom_killer: Opt[bool] = Field(default=None, alias="disableOOMKiller")
+    disable_oom_killer: Opt[bool] = field(default=None, key="disableOOMKiller")
 
 
 class Cpu(Part):
@@ -134,8 +132,8 @@ class BlockIo(Part):
     weight_device: Many[WeightDevice] = ()
     throttle_read_bps_device: Many[ThrottleDevice] = ()
     throttle_write_bps_device: Many[ThrottleDevice] = ()
-    throttle_read_iops_device: Many[ThrottleDevice] = Field(default=(), alias="throttleReadIOPSDevice")
-    throttle_write_iops_device: Many[ThrottleDevice] = Field(default=(), alias="throttleWriteIOPSDevice")
+    throttle_read_iops_device: Many[ThrottleDevice] = field(default=(), key="throttleReadIOPSDevice")
+    throttle_write_iops_device: Many[ThrottleDevice] = field(default=(), key="throttleWriteIOPSDevice")
 
 
 class HugepageLimit(Part):
@@ -149,7 +147,7 @@ class Priority(Part):
 
 
 class Network(Part):
-    class_id: Opt[Uint32] = Field(default=None, alias="classID")
+    class_id: Opt[Uint32] = field(default=None, key="classID")
     priorities: Many[Priority] = ()
 
 
@@ -187,7 +185,7 @@ class Runtime(Part):
     mounts: Opt[Many[Mount]] = None
     mkdir: Opt[Strings] = None
     interfaces: Opt[Many[Interface]] = None
-    bind_ns: BindNs = Field(default=BindNs(), alias="bindNS")
+    bind_ns: BindNs = field(default=BindNs(), key="bindNS")
     namespace: Opt[str] = None
 
 
@@ -195,11 +193,11 @@ class ContainerConfig(Part):
     """All fields of a container but its name and image: what the label org.mobyproject.config may hold too."""
 
     capabilities: Opt[Strings] = None
-    capabilities_add: Opt[Strings] = Field(default=None, alias="capabilities.add")
+    capabilities_add: Opt[Strings] = field(default=None, key="capabilities.add")
     ambient: Opt[Strings] = None
     mounts: Opt[Many[Mount]] = None
     binds: Opt[Strings] = None
-    binds_add: Opt[Strings] = Field(default=None, alias="binds.add")
+    binds_add: Opt[Strings] = field(default=None, key="binds.add")
     devices: Opt[Many[Device]] = None
     tmpfs: Opt[Strings] = None
     command: Opt[Strings] = None

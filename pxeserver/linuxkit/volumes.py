@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pxeserver.checked import replace
 from pxeserver.errors import UsageError, did_you_mean
 from pxeserver.linuxkit.context import Context
 from pxeserver.linuxkit.spec import ContainerSpec, Mount, VolumeSpec
@@ -28,7 +29,7 @@ def resolve(container: ContainerSpec, volumes: Mapping[str, VolumeSpec], ctx: Co
             update[field] = tuple(_bind(text, volumes, ctx, alias, i) for i, text in enumerate(given))
     if container.mounts is not None:
         update["mounts"] = tuple(_mount(m, volumes, ctx, i) for i, m in enumerate(container.mounts))
-    return container.model_copy(update=update)
+    return replace(container, **update)
 
 
 def _bind(text: str, volumes: Mapping[str, VolumeSpec], ctx: Context, field: str, index: int) -> str:
@@ -50,7 +51,7 @@ def _mount(mount: Mount, volumes: Mapping[str, VolumeSpec], ctx: Context, index:
     first = next((o for o in mount.options if o in ("ro", "rw")), "rw")
     if volume.readonly and first == "rw":
         raise _read_only(volume, ctx, "mounts", index, "options: [ro, bind]")
-    return mount if ctx.strict else mount.model_copy(update={"source": f"/{folder(volume.name)}/merged"})
+    return mount if ctx.strict else replace(mount, source=f"/{folder(volume.name)}/merged")
 
 
 def _known(name: str, volumes: Mapping[str, VolumeSpec], ctx: Context, field: str, index: int) -> VolumeSpec:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pxeserver.errors import NotFound, PxeServerError, UsageError, did_you_mean
-from pxeserver.serial import When, from_json, to_json
+from pxeserver.serial import from_json, to_json
+from pxeserver.when import When
 
 # What `fetch` brings: for BIOS and for UEFI, first by the firmware's own driver of the card, then with iPXE's drivers.
 STANDARD = ("undionly.kpxe", "ipxe.pxe", "snponly.efi", "ipxe.efi")

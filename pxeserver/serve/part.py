@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pxeserver import config as configuration
+from pxeserver.checked import plain
 from pxeserver.config import Config
 from pxeserver.errors import PxeServerError
 from pxeserver.fleet.fleet import Fleet, open_fleet
@@ -115,8 +117,8 @@ async def _listen(reader: asyncio.StreamReader, server: Server, say: Callable[..
 
 
 def pack_config(config: Config) -> bytes:
-    return json.dumps({"config": config.model_dump(mode="json")}).encode() + b"\n"
+    return json.dumps({"config": plain(config)}).encode() + b"\n"
 
 
 def parse_config(line: bytes) -> Config:
-    return Config.model_validate_json(json.dumps(json.loads(line)["config"]))
+    return configuration.parse(json.loads(line)["config"])

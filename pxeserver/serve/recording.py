@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from io import BufferedRWPair
 from typing import Any
 
+from pxeserver import config as configuration
+from pxeserver.checked import plain
 from pxeserver.config import Config
 from pxeserver.errors import PxeServerError, from_problem
 from pxeserver.fleet.fleet import Fleet, open_fleet
@@ -53,7 +55,7 @@ class Recording:
     def _tell_config(self) -> None:
         if self._told is not self.config:
             self._told = self.config
-            self._line.write(_pack({"config": self._told.model_dump(mode="json")}))
+            self._line.write(_pack({"config": plain(self._told)}))
             self._line.flush()
 
     def record(self, events: Sequence[Event]) -> None:
@@ -122,7 +124,7 @@ def serve(line: BufferedRWPair) -> None:
         if "config" in message:
             if fleet is not None:
                 fleet.close()
-            fleet, config = None, Config.model_validate(message["config"])
+            fleet, config = None, configuration.parse(message["config"])
             privileges.drop(config.server.user)  # nothing is left to give up the second time
             continue
         events = [parse_event(line.readline()) for _ in range(message["events"])]

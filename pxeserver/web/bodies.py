@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field
 
 from pxeserver import yamlpos
+from pxeserver.checked import After, Part
 from pxeserver.errors import UsageError, Where
 from pxeserver.fleet.values import AssignOrder, MachineEdit
 from pxeserver.web.problems import unknown_parameter
 
-B = TypeVar("B", bound=BaseModel)
+B = TypeVar("B", bound=Part)
 T = TypeVar("T")
 
 
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+def _some(targets: tuple[str, ...]) -> tuple[str, ...]:
+    if not targets:
+        raise ValueError("must name one machine or more")
+    return targets
 
 
-class MachineBody(Body):
+class MachineBody(Part):
     """POST /machines, PUT and PATCH /machines/{id}; in a PATCH a label or var with null goes away."""
 
     name: str | None = None
-    macs: tuple[str, ...] | None = Field(default=None, strict=False)
-    labels: dict[str, str | None] | None = None
-    vars: dict[str, str | None] | None = None
-    cmdline: tuple[str, ...] | None = Field(default=None, strict=False)
+    macs: tuple[str, ...] | None = None
+    labels: Mapping[str, str | None] | None = None
+    vars: Mapping[str, str | None] | None = None
+    cmdline: tuple[str, ...] | None = None
     template: str | None = None
 
     def edit(self) -> MachineEdit:
@@ -48,12 +50,12 @@ class MachineBody(Body):
         )
 
 
-class AssignmentBody(Body):
+class AssignmentBody(Part):
     """PUT /machines/{id}/assignment."""
 
     what: str
     follow: bool = False
-    args: tuple[str, ...] = Field(default=(), strict=False)
+    args: tuple[str, ...] = ()
     reason: str = ""
     by: str = "api"
     force: bool = False
@@ -65,10 +67,10 @@ class AssignmentBody(Body):
 class AssignmentsBody(AssignmentBody):
     """POST /assignments: the same for several machines at once."""
 
-    targets: tuple[str, ...] = Field(strict=False, min_length=1)
+    targets: Annotated[tuple[str, ...], After(_some)]
 
 
-class PinBody(Body):
+class PinBody(Part):
     """PUT /machines/{id}/pin; null leaves a part alone, "" takes it away."""
 
     style: str | None = None

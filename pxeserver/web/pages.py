@@ -30,13 +30,13 @@ from pxeserver.fleet.values import ExplainOrder, MachineRow
 from pxeserver.local.loaders import LoaderSet
 from pxeserver.mac import Mac
 from pxeserver.resources import shipped
-from pxeserver.serial import rfc3339
 from pxeserver.web import forms, sse
 from pxeserver.web.forms import Notes, fleet
 from pxeserver.web.listed import Listed
 from pxeserver.web.view import Choice, ChoiceGroup, choices
 from pxeserver.web.view_fleet import filter_of, fleet_page
 from pxeserver.web.view_pages import boot_page, boots_page, image_page, images_page, machine_page
+from pxeserver.when import rfc3339
 
 log = logging.getLogger(__name__)
 

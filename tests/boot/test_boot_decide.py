@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pxeserver.boot.decide import LOADER_FRESH, Decision, decide, request_of
-from pxeserver.boot.quirks import Quirks, load_quirks
+from pxeserver.boot.quirks import Change, Match, Quirk, Quirks, load_quirks
 from pxeserver.boot.request import BootRequest
 from pxeserver.boot.styles import SILENCE, STYLES, styles_for
 from pxeserver.config import Boot, Config, Dhcp
@@ -221,12 +221,8 @@ def test_loaders_by_configuration_quirk_and_pin(asked: Asked, view: FleetView) -
     assert told(arm, config=config).loader == "a.efi"
     assert told(asked("ovmf-pxe.discover"), config=config).loader == "e.efi"
     assert told(asked("plain-rom-bios.discover"), config=config).loader == "b.kpxe"
-    quirks = tuple(
-        type(QUIRKS[0]).model_validate(
-            {"name": "x", "match": {"family": "efi64", "ipxe": False}, "set": {"loader": "q.efi"}, "why": "seen"}
-        )
-        for _ in "x"
-    )
+    match = Match(family="efi64", ipxe=False)
+    quirks = (Quirk(name="x", match=match, set=Change(loader="q.efi"), why="seen"),)
     decision = told(asked("ovmf-pxe.discover"), config=config, quirks=quirks)
     assert decision.loader == "q.efi" and reason(decision, "quirk") == "x: seen"
     assert told(asked("ovmf-pxe.discover"), pinned(view, Pin(loader="p.efi")), config=config, quirks=quirks).loader == (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pxeserver import checked
 from pxeserver.boot.answer import Arrival, boot_url
 from pxeserver.boot.answer6 import answer6
 from pxeserver.boot.decide import Decision, decide
@@ -129,7 +130,7 @@ def test_the_architecture_is_taken_from_61_then_from_16_then_guessed() -> None:
     packet = captured("ovmf-pxe.solicit")
     arm = with_options(packet, o61=b"\0\x0b")
     assert (asked(arm).arch.code, asked(arm).arch_from) == (11, "option 61")
-    config = CONFIG.model_copy(update={"boot": Boot(loaders={"arm64": "snponly-arm64.efi"})})
+    config = checked.replace(CONFIG, boot=Boot(loaders={"arm64": "snponly-arm64.efi"}))
     assert decided(arm, config=config).loader == "snponly-arm64.efi"
     assert decided(arm).why == "no-loader"
     assert asked(with_options(packet, o61=b"\xff\xf0\0\7")).arch.code == 7

@@ -9,6 +9,7 @@ import pytest
 from clilab import Server, Shell
 from fleetlab import make_config
 
+from pxeserver.checked import replace
 from pxeserver.config import Admin
 
 
@@ -23,6 +24,6 @@ def shell(tmp_path: Path) -> Shell:
 def server(shell: Shell) -> Iterator[Server]:
     config = make_config(shell.data)
     listen = Admin(listen="127.0.0.1:0", socket=shell.environ["PXESERVER_ADMIN_SOCKET"])
-    made = Server(config.model_copy(update={"admin": listen}))
+    made = Server(replace(config, admin=listen))
     yield made
     made.close()

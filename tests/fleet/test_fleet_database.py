@@ -14,6 +14,7 @@ import pytest
 from fleetlab import MAC, MAC2, NOW, Clock, build, make_config, make_fleet, stage
 from sqlalchemy import inspect
 
+from pxeserver.checked import replace
 from pxeserver.config import Config, Database
 from pxeserver.errors import PxeServerError, Refused, UsageError
 from pxeserver.fleet import database as database_module
@@ -199,11 +200,7 @@ def test_a_full_disk_is_an_error_with_a_name_and_nothing_half_written(tmp_path: 
 def test_a_data_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("x")
     with pytest.raises(DatabaseError) as caught:
-        open_fleet(
-            Config().model_copy(
-                update={"server": make_config(tmp_path).server.model_copy(update={"data": str(tmp_path / "data")})}
-            )
-        )
+        open_fleet(replace(Config(), server=replace(make_config(tmp_path).server, data=str(tmp_path / "data"))))
     assert caught.value.slug == "database-open"
 
 
@@ -224,7 +221,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     ],
 )
 def test_urls_that_cannot_be(tmp_path: Path, url: str, slug: str, not_shown: str) -> None:
-    config = make_config(tmp_path).model_copy(update={"database": Database(url=url)})
+    config = replace(make_config(tmp_path), database=Database(url=url))
     with pytest.raises(UsageError) as caught:
         open_fleet(config)
     assert caught.value.slug == slug
@@ -232,7 +229,7 @@ def test_urls_that_cannot_be(tmp_path: Path, url: str, slug: str, not_shown: str
 
 
 def test_another_sqlite_file_by_url(tmp_path: Path) -> None:
-    config = make_config(tmp_path).model_copy(update={"database": Database(url=f"sqlite:///{tmp_path}/other.db")})
+    config = replace(make_config(tmp_path), database=Database(url=f"sqlite:///{tmp_path}/other.db"))
     fleet = open_fleet(config)
     fleet.add_machine(MachineEdit("web-1", (MAC,)))
     fleet.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fleetlab import MAC, MAC3, NOW, Clock, build, make_fleet, stage
 
+from pxeserver import checked
 from pxeserver.boot import answer as answers
 from pxeserver.boot.answer import Arrival, Reply
 from pxeserver.boot.decide import decide, request_of
@@ -181,10 +182,10 @@ def test_a_template_with_a_fault_is_named(tmp_path: Path) -> None:
     own = tmp_path / "templates" / "ipxe"
     own.mkdir(parents=True)
     (own / "mine.ipxe.j2").write_text("#!ipxe\necho {{ nothing }}\n")
-    images = fleet.config.images.model_copy(update={"templates": (str(tmp_path / "templates"),)})
+    images = checked.replace(fleet.config.images, templates=(str(tmp_path / "templates"),))
     fleet.close()
     fleet = make_fleet(tmp_path)
-    fleet.config = fleet.config.model_copy(update={"images": images})
+    fleet.config = checked.replace(fleet.config, images=images)
     build(tmp_path)
     fleet.add_machine(MachineEdit("web-1", (MAC,), template="mine.ipxe.j2"))
     fleet.assign(["web-1"], AssignOrder("web"))

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from imagelab import KERNEL, Lab, file
 from signlab import ANNOTATION, PAYLOAD, Signer, tag
 
+from pxeserver.checked import replace
 from pxeserver.config import Images
 from pxeserver.errors import NotFound, PxeServerError, Refused, UsageError
 from pxeserver.images import locking, oci, trust
@@ -48,7 +49,7 @@ class Home(Lab):
 
     def trusting(self, *signers: Signer) -> None:
         keys = tuple(str(s.public) for s in signers)
-        self.config = self.config.model_copy(update={"images": Images(trust_keys=keys)})
+        self.config = replace(self.config, images=Images(trust_keys=keys))
 
     def refused(self, text: str = SPEC, **more: Any) -> PxeServerError:
         with pytest.raises(PxeServerError) as caught:

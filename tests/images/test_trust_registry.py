@@ -11,6 +11,7 @@ from imagelab import KERNEL, Lab, file
 from registrylab import Registry
 from signlab import Signer, tag
 
+from pxeserver.checked import replace
 from pxeserver.config import Images
 from pxeserver.errors import PxeServerError, Refused, Unreachable
 from pxeserver.images import gc, registryhttp
@@ -39,7 +40,7 @@ class Site(Lab):
 
     def trusting(self, *signers: Signer) -> None:
         keys = tuple(str(s.public) for s in signers)
-        self.config = self.config.model_copy(update={"images": Images(trust_keys=keys)})
+        self.config = replace(self.config, images=Images(trust_keys=keys))
 
     def publish(self, content: bytes) -> str:
         """init:1 of this content in the registry; its digest."""
@@ -125,7 +126,7 @@ def test_what_was_signed_once_is_built_without_the_registry(site: Site, registry
 
 
 def test_an_image_from_the_store_whose_signature_cannot_be_asked_for(site: Site, registry: Registry) -> None:
-    site.config = site.config.model_copy(update={"images": Images()})
+    site.config = replace(site.config, images=Images())
     trusting = site.spec
     site.spec = trusting.partition("trust:")[0]
     assert site.make() is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pxeserver import checked
 from pxeserver.errors import UsageError, Where
 from pxeserver.linuxkit import label
 from pxeserver.linuxkit.spec import ContainerSpec
@@ -38,33 +39,29 @@ FULL: dict[str, Any] = {
 
 
 def merged(own: dict[str, Any], text: Any, **kw: Any) -> dict[str, Any]:
-    spec = ContainerSpec.model_validate({"name": "s", "image": "x", **own})
+    faults: list[checked.Fault] = []
+    spec: ContainerSpec = checked.check(ContainerSpec, {"name": "s", "image": "x", **own}, faults)
+    assert not faults
     given = text if isinstance(text, str) else json.dumps(text)
-    made = label.merge(spec, given, **kw).spec.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+    made: dict[str, Any] = checked.plain(label.merge(spec, given, **kw).spec, keys=True, none=False, defaults=False)
     made["runtime"] = {k: v for k, v in made["runtime"].items() if v}
     return {k: v for k, v in made.items() if k not in ("name", "image") and (k, v) != ("runtime", {})}
 
 
-def as_tuples(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(as_tuples(v) for v in value)
-    return {k: as_tuples(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_silent_spec_gets_the_whole_label(strict: bool) -> None:
-    assert merged({}, FULL, strict=strict) == as_tuples(FULL)
+    assert merged({}, FULL, strict=strict) == FULL
     assert merged({}, "", strict=strict) == merged({}, "{}", strict=strict) == {}
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_what_is_written_wins_even_when_it_is_empty(strict: bool) -> None:
     empty: dict[str, Any] = {
-        "capabilities": (), "binds": (), "mounts": (), "tmpfs": (), "command": (), "env": (), "readonly": False,
-        "uid": 0, "additionalGids": (), "noNewPrivileges": False, "oomScoreAdj": 0, "rootfsPropagation": "",
+        "capabilities": [], "binds": [], "mounts": [], "tmpfs": [], "command": [], "env": [], "readonly": False,
+        "uid": 0, "additionalGids": [], "noNewPrivileges": False, "oomScoreAdj": 0, "rootfsPropagation": "",
         "cgroupsPath": "", "sysctl": {}, "annotations": {}, "resources": {},
     }  # fmt: skip
-    got = merged({k: list(v) if v == () else v for k, v in empty.items()}, FULL, strict=strict)
+    got = merged(empty, FULL, strict=strict)
     assert {k: got[k] for k in empty} == empty
     assert set(got) - set(empty) == {"cwd", "net", "pid", "hostname", "runtime"}
 
@@ -79,7 +76,7 @@ def test_runtime_merges_member_by_member() -> None:
     own = {"runtime": {"mkdir": ["/s"], "bindNS": {"ipc": "", "net": "/s"}}}
     runtime = merged(own, FULL)["runtime"]
     assert runtime == {
-        "mkdir": ("/s",), "cgroups": ("l",), "namespace": "l", "bindNS": {"net": "/s", "ipc": ""},
+        "mkdir": ["/s"], "cgroups": ["l"], "namespace": "l", "bindNS": {"net": "/s", "ipc": ""},
     }  # fmt: skip
 
 
@@ -109,8 +106,8 @@ def test_additions(own: dict[str, Any], text: dict[str, Any], strict: list[str],
 
 
 def test_binds_are_added_in_the_same_way() -> None:
-    assert merged(ADD, BOTH, strict=True)["binds"] == ("/l:/l", "/a:/a")
-    assert merged(ADD, BOTH)["binds"] == ("/l:/l", "/la:/la", "/a:/a")
+    assert merged(ADD, BOTH, strict=True)["binds"] == ["/l:/l", "/a:/a"]
+    assert merged(ADD, BOTH)["binds"] == ["/l:/l", "/la:/la", "/a:/a"]
 
 
 def test_a_label_may_be_yaml() -> None:
@@ -162,6 +159,6 @@ def test_a_later_fault_leads_to_the_label_or_to_the_spec(
 
 
 def test_place_of_what_nobody_wrote_is_the_container() -> None:
-    spec = ContainerSpec.model_validate({"name": "s", "image": "x"})
+    spec = ContainerSpec(name="s", image="x")
     made = label.merge(spec, "", place=lambda *path: Where("f", 1, 1, str(path)))
     assert made.place("uid") == Where("f", 1, 1, "('uid',)")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pxeserver.checked import replace
 from pxeserver.errors import NotFound
 from pxeserver.linuxkit import label, loader, plan
 from pxeserver.linuxkit.loader import SpecSource
@@ -61,7 +62,7 @@ def test_the_digest_follows_everything_that_goes_in(tmp_path: Path, monkeypatch:
     others = {
         one.digest(("busybox=2",), 1),
         one.digest(("busybox=1",), 2),
-        one.model_copy(update={"summary": "other"}).digest(("busybox=1",), 1),
+        replace(one, summary="other").digest(("busybox=1",), 1),
     }
     changed = tmp_path / "sysctl/root/bin/set-all"
     changed.parent.mkdir(parents=True)

@@ -15,6 +15,7 @@ import pytest
 from dnslib import RR, DNSRecord
 from servelab import CLIENT, OTHER_SIDE, SERVER, SERVER_ALIAS, Loop, Machine, Wire, ip, system_request, within
 
+from pxeserver.checked import replace
 from pxeserver.config import Config, Dns, Server
 from pxeserver.errors import Refused
 from pxeserver.fleet.fleet import open_fleet
@@ -356,7 +357,7 @@ def test_doctor_asks_for_our_name(site: Site) -> None:
     eth0 = [i for i in interfaces.values() if i.name == "eth0"]
     found = within(site.wire.server, lambda: list(check_dns(site.config, eth0)))
     assert [(c.status, c.text) for c in found] == [(Status.OK, f"pxeserver.rack.test from {SERVER} is {SERVER}")]
-    other = site.config.model_copy(update={"dns": Dns(enabled=True, domain="rack.test", name="another")})
+    other = replace(site.config, dns=Dns(enabled=True, domain="rack.test", name="another"))
     (bad,) = within(site.wire.server, lambda: list(check_dns(other, eth0)))
     assert bad.status is Status.FAIL and "nothing" in bad.text
     assert list(check_dns(Config(), eth0)) == []

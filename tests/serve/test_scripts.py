@@ -14,7 +14,7 @@ from pxeserver.boot import token as tokens
 from pxeserver.boot.profile import profile
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.boot.token import Token
-from pxeserver.config import Config, Http, Images
+from pxeserver.config import Boot, Config, Http, Images
 from pxeserver.model import Assignment, Blob, Event, FleetView, Image, Machine
 from pxeserver.serve import scripts
 from pxeserver.serve.exchange import Request
@@ -120,7 +120,7 @@ def test_a_machine_that_asks_again_is_answered_from_memory(desk: Desk) -> None:
         lambda desk: desk.site.see(
             replace(VIEW, machines={**VIEW.machines, 0: replace(VIEW.machines[0], cmdline=("quiet",))})
         ),
-        lambda desk: setattr(desk.site, "config", Config(boot={"poll_seconds": 77})),  # type: ignore[arg-type]
+        lambda desk: setattr(desk.site, "config", Config(boot=Boot(poll_seconds=77))),
     ],
 )
 def test_what_changed_counts_at_once(desk: Desk, change: Callable[[Desk], None]) -> None:

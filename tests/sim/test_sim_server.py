@@ -14,6 +14,7 @@ from servelab import Loop
 from simlab import DIRECT, Proxy, Tftp, program
 from simnet import CLIENT, SERVER, Behind, Boots, Net, Web
 
+from pxeserver.checked import replace
 from pxeserver.config import Boot, Config, Dhcp, Http, Server
 from pxeserver.fleet.values import AssignOrder, MachineEdit
 from pxeserver.model import Result, Stage
@@ -142,7 +143,7 @@ def test_every_firmware_boots_from_behind_a_relay(net: Net, boots: Boots) -> Non
 def test_every_firmware_boots_by_the_servers_own_loopback(net: Net, boots: Boots, mode: str) -> None:
     """Named interfaces do not shut it out; in raw mode neither."""
     if mode == "raw":
-        config = boots.config.model_copy(update={"dhcp": Dhcp(mode="raw")})
+        config = replace(boots.config, dhcp=Dhcp(mode="raw"))
         boots.close()
         boots.__init__(net, config)  # type: ignore[misc]
     check(switch_on(net, NAMES, Way(), "srv"))
@@ -150,7 +151,7 @@ def test_every_firmware_boots_by_the_servers_own_loopback(net: Net, boots: Boots
 
 def test_a_storm_is_let_in_by_turns_and_everybody_boots(net: Net, boots: Boots) -> None:
     """Twelve machines, two places: who is told to wait asks again by itself, until all are up."""
-    config = boots.config.model_copy(update={"http": Http(transfers_max=2)})
+    config = replace(boots.config, http=Http(transfers_max=2))
     boots.close()
     boots.__init__(net, config)  # type: ignore[misc]
     names = ("bios", "edk2", "ipxe-rom", "http") * 3

@@ -8,17 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from pxeserver import yamlpos
+from pxeserver.checked import Part, field, plain
 from pxeserver.errors import NotFound, did_you_mean
 
 FILES = Path(__file__).resolve().parent / "files"
 PREFIX = "pxeserver/"
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Kernel(Part):
@@ -37,18 +32,18 @@ class Recipe(Part):
     packages: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()  # taken when an enabled component has them; else the note below is given
     optional_note: str = ""
-    take: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # destination (FOLDER/ or FILE) -> globs
-    take_optional: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # the same, and no match is no fault
-    concat: Mapping[str, str] = Field(default_factory=dict)  # destination -> glob; sorted, joined
-    common: Mapping[str, str] = Field(default_factory=dict)  # destination -> file of files/common/
+    take: Mapping[str, tuple[str, ...]] = field(default={})  # destination (FOLDER/ or FILE) -> globs
+    take_optional: Mapping[str, tuple[str, ...]] = field(default={})  # the same, and no match is no fault
+    concat: Mapping[str, str] = field(default={})  # destination -> glob; sorted, joined
+    common: Mapping[str, str] = field(default={})  # destination -> file of files/common/
     applets: bool = False  # a link in place for every applet of busybox, for people at a shell
-    links: Mapping[str, str] = Field(default_factory=dict)  # path -> target
+    links: Mapping[str, str] = field(default={})  # path -> target
     folders: tuple[str, ...] = ()
     first: tuple[str, ...] = ()  # paths that the layer begins with: what init needs when the rest is cut off
     kernel: Kernel | None = None
     command: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    label: Mapping[str, Any] = Field(default_factory=dict)  # org.mobyproject.config
+    label: Mapping[str, Any] = field(default={})  # org.mobyproject.config
 
     @property
     def ref(self) -> str:
@@ -66,7 +61,7 @@ class Recipe(Part):
     def digest(self, packages: Iterator[str] | tuple[str, ...], layout: int) -> str:
         """Names everything that the image's bytes follow from: recipe, own files, packages, version of the layout."""
         files = {to: hashlib.sha256(path.read_bytes()).hexdigest() for to, path in self.own_files}
-        body = [layout, self.model_dump(mode="json"), files, sorted(packages)]
+        body = [layout, plain(self), files, sorted(packages)]
         return "sha256:" + hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
