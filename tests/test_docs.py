@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from pxeserver.boot.diagnose import FIXES
@@ -18,6 +19,7 @@ def _calls(tree: ast.AST) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
+@lru_cache
 def _slugs_in_code() -> dict[str, str]:
     """slug -> file, from every constructor of ours called with a literal first argument."""
     found: dict[str, str] = {}

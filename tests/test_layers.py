@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "pxeserver"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "data" not in p.relative_to(PACKAGE).parts[:1])
@@ -14,6 +13,11 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "data" not in p.relative_to
 ROOMS = ("cli", "web", "serve", "local", "fleet", "images", "boot", "linuxkit", "wire")
 FOUNDATION = {"checked", "errors", "model", "mac", "yamlpos", "config", "resources", "serial", "tools", "units", "when"}
 LINES_MAX, FUNCTION_MAX = 400, 60
+
+
+@lru_cache(None)
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def name_of(path: Path) -> str:
@@ -49,18 +53,18 @@ def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, tupl
                 yield node.lineno, tuple(rest)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_down_only(path: Path) -> None:
-    parts = path.relative_to(PACKAGE).parts
-    room = room_of(parts)
-    if room == "foundation" and parts[0] == "__main__.py":
-        return  # the entry point hands over to the command line
-    tree = ast.parse(path.read_text())
-    wrong = [
-        f"{name_of(path)}:{line} imports {'.'.join(target)}"
-        for line, target in imports(tree, parts[:-1])
-        if room_of(target) != room and level(room_of(target)) >= level(room)
-    ]
+def test_imports_go_down_only() -> None:
+    wrong = []
+    for path in MODULES:
+        parts = path.relative_to(PACKAGE).parts
+        room = room_of(parts)
+        if room == "foundation" and parts[0] == "__main__.py":
+            continue  # the entry point hands over to the command line
+        wrong += [
+            f"{name_of(path)}:{line} imports {'.'.join(target)}"
+            for line, target in imports(parsed(path), parts[:-1])
+            if room_of(target) != room and level(room_of(target)) >= level(room)
+        ]
     assert not wrong
 
 
@@ -71,13 +75,16 @@ def test_every_folder_is_a_known_room() -> None:
     assert files <= FOUNDATION
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_modules_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= LINES_MAX
+def test_modules_stay_small() -> None:
+    sizes = {name_of(path): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: lines for name, lines in sizes.items() if lines > LINES_MAX} == {}
+
+
+def test_functions_stay_small() -> None:
     long = [
         f"{name_of(path)}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines"
-        for node in ast.walk(ast.parse(text))
+        for path in MODULES
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.lineno + 1 > FUNCTION_MAX
@@ -85,17 +92,16 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
     assert not long
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p.relative_to(PACKAGE).parts) != "cli"], ids=name_of)
-def test_only_the_command_line_prints(path: Path) -> None:
+def test_only_the_command_line_prints() -> None:
     prints = [
         f"{name_of(path)}:{node.lineno}"
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path in MODULES
+        if room_of(path.relative_to(PACKAGE).parts) != "cli"
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
     assert not prints
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_every_module_says_what_it_is(path: Path) -> None:
-    text = path.read_text()
-    assert not text.strip() or ast.get_docstring(ast.parse(text))
+def test_every_module_says_what_it_is() -> None:
+    assert [name_of(p) for p in MODULES if parsed(p).body and not ast.get_docstring(parsed(p))] == []

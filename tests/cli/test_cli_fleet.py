@@ -1,4 +1,4 @@
-"""The fleet verbs in processes of their own, on the database and through a real server: the same words either way."""
+"""The fleet verbs on the database and through a real server: the same words either way."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pxeserver.model import Event, Result, Stage
 
 @pytest.fixture(params=["in process", "by socket", "by url"])
 def run(request: pytest.FixtureRequest, shell: Shell) -> Shell:
-    """A command line in each of the three ways; nothing in a test tells them apart. By socket each has its process."""
+    """A command line in each of the three ways; nothing in a test tells them apart."""
     if request.param != "in process":
         server: Server = request.getfixturevalue("server")
         if request.param == "by url":
             shell.environ |= {"PXESERVER_URL": server.url, "PXESERVER_ADMIN_SOCKET": "/nonexistent"}
-    return shell if request.param == "by socket" else InnerShell(shell)
+    return InnerShell(shell)
 
 
 @pytest.fixture(params=["in process", "by socket"])

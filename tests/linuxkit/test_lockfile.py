@@ -14,10 +14,14 @@ from pxeserver.linuxkit.loader import SpecSource
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
-references = st.from_regex(
-    r"(?:[a-z0-9.]{1,9}(?::[0-9]{1,5})?|\[::1\]:5000)/[a-z0-9._/-]{1,12}(?::[\w.]{1,9})?", fullmatch=True
+hosts = st.text("abz019.", min_size=1, max_size=9)
+references = st.builds(
+    "{}/{}{}".format,
+    hosts | st.builds("{}:{}".format, hosts, st.integers(0, 99999)) | st.just("[::1]:5000"),
+    st.text("abz019._/-", min_size=1, max_size=12),
+    st.just("") | st.text("aZ09_.\u00e9", min_size=1, max_size=9).map(":{}".format),
 )
-digests = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
+digests = st.binary(min_size=32, max_size=32).map(lambda raw: f"sha256:{raw.hex()}")
 pins = st.one_of(digests, st.dictionaries(st.sampled_from(["amd64", "arm64", "386"]), digests, min_size=1))
 
 
