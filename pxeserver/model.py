@@ -1,10 +1,14 @@
-"""The nouns of the program as frozen values. No behaviour beyond small derived facts; see docs/architecture.md."""
+"""The nouns of the program as frozen values. No behaviour beyond small derived facts; see docs/architecture.md.
+
+What is made for every packet is a NamedTuple: a frozen dataclass takes up to five times as long to make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from pxeserver.mac import Mac
 from pxeserver.when import When
@@ -152,14 +156,14 @@ class Event:
     data: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Recent:
+class Recent(NamedTuple):
     """What one MAC did lately: what decide() may look at besides the fleet. Times are Unix seconds, 0 = never."""
 
     boot: str  # hex boot id of the current boot
     started: float
     last: float
-    token: str = ""
+    image: Digest = ""  # that the last answer bound to this boot, "" for none
+    revision: int = 0  # of the assignment that it was bound by
     style: str = ""  # style of the last answer
     discovers: int = 0  # DISCOVERs answered since the last sign of life (4011, TFTP, HTTP)
     loader: str = ""  # last loader wholly fetched

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from pxeserver.boot import uki
 from pxeserver.boot.decide import Decision
@@ -11,13 +12,12 @@ from pxeserver.boot.styles import STYLES
 from pxeserver.wire import dhcp, pxe
 
 SCRIPT = "script.ipxe"
-NOWHERE = "0.0.0.0"
+NOWHERE = dhcp.NOWHERE
 EVERYONE = "255.255.255.255"
 CLIENT_PORT, SERVER_PORT = 68, 67
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """How a packet came in. `own_ip` is our address towards the client, `peer_ip` the sender (0.0.0.0: none yet)."""
 
     own_ip: str
@@ -27,8 +27,7 @@ class Arrival:
     peer_port: int = CLIENT_PORT
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """Send `payload` from the local port it came to, to address:port; a broadcast goes out of the arrival interface."""
 
     payload: bytes
@@ -51,8 +50,13 @@ def loader_url(url: str, loader: str) -> str:
     return f"{url}/loader/{loader}"
 
 
+def by_url(request: BootRequest, decision: Decision) -> bool:
+    """True when the machine is told to load a URL, which has the boot's token in it."""
+    return decision.kind == "script" or request.http
+
+
 def boot_file(request: BootRequest, decision: Decision, url: str) -> str:
-    """What the machine is told to load: a URL, or a name on our TFTP server."""
+    """What the machine is told to load: a URL, or a name on our TFTP server. `url` counts only if `by_url`."""
     if decision.kind == "script":
         return f"{url}/{SCRIPT}"
     if decision.kind == "image":
@@ -63,7 +67,7 @@ def boot_file(request: BootRequest, decision: Decision, url: str) -> str:
 
 
 def answer(packet: dhcp.Packet, request: BootRequest, decision: Decision, arrival: Arrival, url: str) -> Reply:
-    """OFFER to a DISCOVER, ACK to anything else. `url` is the boot's `boot_url`.
+    """OFFER to a DISCOVER, ACK to anything else. `url` is the boot's `boot_url`; it may be "" unless `by_url`.
 
     The same arguments give the same bytes. Option 54 and siaddr are both set: EDK2 wants the one, iPXE the other.
     """
@@ -72,30 +76,22 @@ def answer(packet: dhcp.Packet, request: BootRequest, decision: Decision, arriva
     name = boot_file(request, decision, url).encode("ascii")
     give_file = style.file or not offer
     in_header = give_file and len(name) <= dhcp.FILE_MAX
-    options: list[tuple[int, bytes]] = [
-        (dhcp.OPT_MESSAGE_TYPE, bytes((dhcp.OFFER if offer else dhcp.ACK,))),
-        (dhcp.OPT_SERVER_ID, _packed(arrival.own_ip)),
-        (dhcp.OPT_VENDOR_CLASS, request.vendor),
-    ]
+    options = _first(offer, arrival.own_ip, request.vendor)
     uuid = packet.option(dhcp.OPT_UUID)
     if uuid is not None:
-        options.append((dhcp.OPT_UUID, uuid))
-    vendor = _vendor_options(request, style.direct, style.menu)
-    if vendor:
-        options.append((dhcp.OPT_VENDOR_SPECIFIC, vendor))
-    if style.options:
-        options.append((dhcp.OPT_TFTP_SERVER, arrival.own_ip.encode()))
+        options += dhcp.pack_options([(dhcp.OPT_UUID, uuid)])
+    options += _second(request.boot_item, decision.style, arrival.own_ip)
+    # 67 and then 82 end every packet (dhcp.Packet.pack)
     if give_file and (style.options or not in_header or request.http):
-        options.append((dhcp.OPT_BOOTFILE, name))
+        options += dhcp.pack_options([(dhcp.OPT_BOOTFILE, name)])
     relay = packet.option(dhcp.OPT_RELAY)
     if relay is not None:
-        options.append((dhcp.OPT_RELAY, relay))
-    address, port = _destination(packet, arrival, offer)
-    reply = dhcp.Packet(
+        options += dhcp.pack_options([(dhcp.OPT_RELAY, relay)])
+    payload = dhcp.pack(
+        options,
         op=dhcp.BOOTREPLY,
         xid=packet.xid,
         chaddr=packet.chaddr,
-        options=tuple(options),
         htype=packet.htype,
         hops=packet.hops,
         secs=packet.secs,
@@ -106,20 +102,33 @@ def answer(packet: dhcp.Packet, request: BootRequest, decision: Decision, arriva
         giaddr=packet.giaddr,
         file=name if in_header else b"",
     )
-    return Reply(reply.pack(), address, port)
+    return Reply(payload, *_destination(packet, arrival, offer))
 
 
-def _packed(ip: str) -> bytes:
-    return bytes(map(int, ip.split(".")))
+@lru_cache(maxsize=256)
+def _first(offer: bool, own_ip: str, vendor: bytes) -> bytes:
+    """Options 53, 54 and 60."""
+    return dhcp.pack_options(
+        [
+            (dhcp.OPT_MESSAGE_TYPE, bytes((dhcp.OFFER if offer else dhcp.ACK,))),
+            (dhcp.OPT_SERVER_ID, bytes(map(int, own_ip.split(".")))),
+            (dhcp.OPT_VENDOR_CLASS, vendor),
+        ]
+    )
 
 
-def _vendor_options(request: BootRequest, direct: bool, menu: bool) -> bytes:
-    """Option 43: the echo of a chosen boot item, the Pi's menu, "take my file", or nothing."""
-    if request.boot_item is not None:
-        return dhcp.pack_suboptions([(pxe.BOOT_ITEM, request.boot_item)], end=True)
-    if menu:
-        return pxe.raspberry_menu()
-    return pxe.DIRECT if direct else b""
+@lru_cache(maxsize=256)
+def _second(boot_item: bytes | None, style: str, own_ip: str) -> bytes:
+    """Options 43 and 66, as far as this style has them; 43 is the echo of a boot item that was chosen, if one was."""
+    shape = STYLES[style]
+    options = []
+    if boot_item is not None:
+        options.append((dhcp.OPT_VENDOR_SPECIFIC, dhcp.pack_suboptions([(pxe.BOOT_ITEM, boot_item)], end=True)))
+    elif shape.menu or shape.direct:
+        options.append((dhcp.OPT_VENDOR_SPECIFIC, pxe.raspberry_menu() if shape.menu else pxe.DIRECT))
+    if shape.options:
+        options.append((dhcp.OPT_TFTP_SERVER, own_ip.encode()))
+    return dhcp.pack_options(options)
 
 
 def _destination(packet: dhcp.Packet, arrival: Arrival, offer: bool) -> tuple[str, int]:

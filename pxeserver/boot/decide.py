@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from pxeserver.boot import uki
 from pxeserver.boot.profile import LOCAL_BOOT_VAR, NO_OFFER, choose
@@ -26,8 +26,13 @@ SEEN = frozenset(
 _NO_PIN = Pin()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+@lru_cache(maxsize=1024)
+def _reason(topic: str, text: str, *words: object) -> Reason:
+    """A reason that names no machine: the same again and again."""
+    return Reason(topic, text.format(*words))
+
+
+class Decision(NamedTuple):
     """`kind` "loader": `loader` is a file of the loader set; "image": `uki` is the blob of the image's own EFI program.
     The boot's token binds `image` and `revision`.
 
@@ -53,8 +58,8 @@ def decide(
 ) -> Decision:
     """The answer to one request, or why there is none. `recent` is what this MAC did before this packet."""
     reasons = [
-        Reason("request", f"{request.said} on port {request.port}, {request.vendor.decode()}"),
-        Reason("firmware", f"{request.firmware}: {request.arch.code} from {request.arch_from}"),
+        _reason("request", "{} on port {}, {}", request.said, request.port, request.vendor.decode()),
+        _reason("firmware", "{}: {} from {}", request.firmware, request.arch.code, request.arch_from),
     ]
 
     def ignore(why: str, text: str) -> Decision:
@@ -72,7 +77,7 @@ def decide(
         return ignore("policy-local", f"its var {LOCAL_BOOT_VAR} is {NO_OFFER}: the firmware goes on by itself")
     quirk = quirk_for(request, quirks)
     if quirk is not None:
-        reasons.append(Reason("quirk", f"{quirk.name}: {quirk.why}"))
+        reasons.append(_reason("quirk", "{}: {}", quirk.name, quirk.why))
     family = quirk.set.family if quirk is not None and quirk.set.family else request.arch.family
     pin = machine.pin if machine is not None else _NO_PIN
 
@@ -84,19 +89,19 @@ def decide(
     wants_loader, because = False, "the firmware starts the image itself"
     if whole.blob is None:
         wants_loader, because = _wants_loader(request, pin, recent, now)
-    reasons.append(Reason("kind", because))
+    reasons.append(_reason("kind", "{}", because))
     loader = ""
     if wants_loader:
         loader, origin = _loader(family, pin, quirk, config)
         if not loader:
             return ignore("no-loader", f"no loader for {request.arch.name}: set boot.loaders.{family}, or pin one")
-        reasons.append(Reason("loader", f"{loader}, {origin}"))
+        reasons.append(_reason("loader", "{}, {}", loader, origin))
         if recent is not None and recent.loader_cycles >= LOOP_CYCLES:
             reasons.append(
                 Reason("loop", f"{recent.loader} was fetched {recent.loader_cycles} times, its script never")
             )
     style, origin = _style(request, family, pin, quirk, recent, machine)
-    reasons.append(Reason("style", f"{style}: {STYLES[style].about}; {origin}"))
+    reasons.append(_reason("style", "{}: {}; {}", style, STYLES[style].about, origin))
     return Decision(
         "answer",
         tuple(reasons),

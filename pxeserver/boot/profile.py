@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pxeserver.boot import cmdline
 from pxeserver.boot.token import Token
@@ -19,8 +18,7 @@ NO_OFFER = "no-offer"
 LOCAL_BOOT_VAR = "local_boot"  # a machine's var: how it leaves for its own disk; see templates/ipxe/local.ipxe.j2
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """`action` is what the script will do; `image` is set for "boot" only; `problem` says why "refuse"."""
 
     action: Action
@@ -45,7 +43,7 @@ def profile(machine: Machine | None, mac: Mac, view: FleetView, config: Config, 
         layers.append(("machine", machine.cmdline))
     if chosen.assignment is not None:
         layers.append(("--arg", chosen.assignment.args))
-    return replace(chosen, cmdline_parts=cmdline.edit(layers, chosen.image.cmdline))
+    return chosen._replace(cmdline_parts=cmdline.edit(layers, chosen.image.cmdline))
 
 
 def choose(machine: Machine | None, mac: Mac, view: FleetView, config: Config, bound: Token | None = None) -> Profile:
@@ -111,9 +109,8 @@ def _assigned(machine: Machine | None, assignment: Assignment, view: FleetView, 
 def _policy(view: FleetView, config: Config, who: Reason) -> Profile:
     policy = view.policy
     if policy is not Policy.DEFAULT:
-        why = Reason("policy", f"no assignment, dhcp.unknown is {policy.value}")
         action: Action = "wait" if policy is Policy.WAIT else "local" if policy is Policy.LOCAL else "ignore"
-        return Profile(action, policy, None, None, (who, why))
+        return Profile(action, policy, None, None, (who, _BY_POLICY[policy]))
     spec = config.defaults.spec
     image = view.images.get(view.newest.get(spec, ""))
     if image is None:
@@ -121,6 +118,9 @@ def _policy(view: FleetView, config: Config, who: Reason) -> Profile:
         why = Reason("policy", f"no assignment, dhcp.unknown is default, but {problem}: it waits")
         return Profile("wait", policy, None, None, (who, why), problem)
     return Profile("boot", policy, image, None, (who, Reason("image", f"{image.short}, newest of the default spec")))
+
+
+_BY_POLICY = {policy: Reason("policy", f"no assignment, dhcp.unknown is {policy.value}") for policy in Policy}
 
 
 def _near(spec: str, newest: Mapping[str, str]) -> str:

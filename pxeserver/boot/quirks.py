@@ -78,4 +78,7 @@ def load_quirks(file: Path | None = None) -> Quirks:
 
 def quirk_for(request: BootRequest, quirks: Quirks) -> Quirk | None:
     """The first entry that fits."""
-    return next((quirk for quirk in quirks if quirk.fits(request)), None)
+    for quirk in quirks:
+        if quirk.fits(request):
+            return quirk
+    return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from pxeserver.mac import Mac
 from pxeserver.wire import dhcp, dhcp6, pxe
@@ -13,8 +13,7 @@ OWN_CLASS = "pxeserver"  # of an iPXE that was built for us: `set user-class pxe
 IPXE_CLASSES = frozenset({"iPXE", "gPXE", OWN_CLASS})
 
 
-@dataclass(frozen=True, slots=True)
-class BootRequest:
+class BootRequest(NamedTuple):
     """What deciding needs of a packet. `vendor` is the word to echo in option 60."""
 
     mac: Mac
@@ -26,11 +25,9 @@ class BootRequest:
     vendor: bytes = pxe.PXE_CLIENT
     user_class: str = ""
     features: frozenset[str] = frozenset()  # of iPXE: http, efi, bzimage, ...
-    uuid: str = ""
-    undi: str = ""
     server_id: str = ""  # whom a REQUEST is for: option 54, an address; by DHCPv6 option 2, hex
-    giaddr: str = "0.0.0.0"
     boot_item: bytes | None = None  # 43.71: chosen from a menu
+    uuid: str = ""
     version: Literal[4, 6] = 4  # of IP, and so of DHCP
     names_us: bool = False  # DHCPv6: server_id is ours
 
@@ -70,32 +67,55 @@ def request_of(packet: dhcp.Packet, port: int) -> BootRequest | None:
     """
     if packet.op != dhcp.BOOTREQUEST:
         return None
-    vendor = pxe.vendor_class(packet.option(dhcp.OPT_VENDOR_CLASS) or b"")
+    option = packet.option
+    said = _said(
+        option(dhcp.OPT_VENDOR_CLASS) or b"",
+        option(dhcp.OPT_ARCH) or b"",
+        option(dhcp.OPT_USER_CLASS) or b"",
+        option(dhcp.OPT_IPXE) or b"",
+        option(dhcp.OPT_SERVER_ID),
+        option(dhcp.OPT_VENDOR_SPECIFIC) or b"",
+    )
+    mac = mac_of(packet) if said is not None else None
+    if said is None or mac is None:
+        return None
+    return BootRequest(mac, port, packet.message, *said, pxe.uuid_text(option(dhcp.OPT_UUID) or b""))
+
+
+class _Said(NamedTuple):
+    """Fields of a BootRequest that do not tell one machine of a model from another, in their order there."""
+
+    arch: pxe.Arch
+    arch_from: str
+    bare: bool
+    vendor: bytes
+    user_class: str
+    features: frozenset[str]
+    server_id: str
+    boot_item: bytes | None
+
+
+@lru_cache(maxsize=1024)
+def _said(
+    vendor_class: bytes, archs: bytes, user_class: bytes, ipxe: bytes, server: bytes | None, specific: bytes
+) -> _Said | None:
+    """By options 60, 93, 77, 175, 54 and 43; None if that is no network booting."""
+    vendor = pxe.vendor_class(vendor_class)
     if vendor is None:
         return None
-    mac = mac_of(packet)
-    if mac is None:
-        return None
-    option = packet.option
-    arch, arch_from = _arch(packet, vendor)
+    arch, arch_from = _arch(pxe.archs(archs), vendor)
     if vendor.kind == pxe.UBOOT_CLIENT and not arch.uboot:
         return None
-    classes = pxe.user_classes(option(dhcp.OPT_USER_CLASS) or b"")
-    return BootRequest(
-        mac=mac,
-        port=port,
-        message=packet.message,
+    classes = pxe.user_classes(user_class)
+    return _Said(
         arch=arch,
         arch_from=arch_from,
-        bare=option(dhcp.OPT_VENDOR_CLASS) == vendor.kind,
+        bare=vendor_class == vendor.kind,
         vendor=_echo(vendor, arch),
         user_class=OWN_CLASS if OWN_CLASS in classes else next((n for n in classes if n in IPXE_CLASSES), ""),
-        features=pxe.ipxe_features(option(dhcp.OPT_IPXE) or b""),
-        uuid=pxe.uuid_text(option(dhcp.OPT_UUID) or b""),
-        undi=pxe.undi_version(option(dhcp.OPT_UNDI) or b""),
-        server_id=_address(option(dhcp.OPT_SERVER_ID)),
-        giaddr=packet.giaddr,
-        boot_item=pxe.boot_item(option(dhcp.OPT_VENDOR_SPECIFIC) or b""),
+        features=pxe.ipxe_features(ipxe),
+        server_id=_address(server),
+        boot_item=pxe.boot_item(specific),
     )
 
 
@@ -105,9 +125,8 @@ def _echo(vendor: pxe.VendorClass, arch: pxe.Arch) -> bytes:
     return pxe.HTTP_CLIENT if by_http else pxe.PXE_CLIENT
 
 
-def _arch(packet: dhcp.Packet, vendor: pxe.VendorClass) -> tuple[pxe.Arch, str]:
+def _arch(codes: tuple[int, ...], vendor: pxe.VendorClass) -> tuple[pxe.Arch, str]:
     """The first code of option 93 that the table knows; else the text of option 60; else BIOS, as MAAS does."""
-    codes = pxe.archs(packet.option(dhcp.OPT_ARCH) or b"")
     for code in codes:
         if code in pxe.ARCHES:
             return pxe.ARCHES[code], "option 93"

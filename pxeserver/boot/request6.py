@@ -42,7 +42,6 @@ def request_of6(packet: dhcp6.Packet, port: int, mac: Mac, own_ip: str) -> BootR
         user_class=user_class,
         # The firmware's bytes are in SMBIOS's order, as in option 97; iPXE turns them round.
         uuid="" if user_class else pxe.uuid_text(b"\0" + (dhcp6.uuid_of_duid(_client(packet)) or b"")),
-        undi=pxe.undi_version(packet.option(dhcp6.OPT_NII) or b""),
         server_id=server.hex() if server is not None else "",
         version=6,
         names_us=server == server_duid(own_ip),

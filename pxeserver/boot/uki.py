@@ -25,6 +25,9 @@ class Whole:
     problem: str = ""
 
 
+_NOT = Whole()
+
+
 def path(digest: str) -> str:
     """Where HTTP and TFTP have it."""
     return f"b/{digest.removeprefix('sha256:')}/{NAME}"
@@ -35,7 +38,7 @@ def choose(request: BootRequest, family: str, machine: Machine | None, chosen: P
     pin = machine.pin.loader if machine is not None else ""
     by_itself = request.http and not request.arch.uboot  # U-Boot can start EFI programs, or was built without
     if request.ipxe or family == "bios" or (pin and pin != UKI) or not (pin or by_itself):
-        return Whole()
+        return _NOT
     image = chosen.image
     if image is None:
         return Whole(problem="pinned to its image's UKI, and there is no image for it now") if pin else Whole()

@@ -201,17 +201,17 @@ def _begun(before: Recent | None, boot: str, at: float) -> Recent:
 
 
 def _step(now: Recent, event: EventRecord) -> Recent:
-    now = replace(now, last=event.at, stage=event.stage or now.stage)
+    now = now._replace(last=event.at, stage=event.stage or now.stage)
     if event.stage is Stage.OFFER and event.data.get("style") == DHCP6:
         return now
     if event.stage is Stage.OFFER:
         discovers = 0 if event.data.get("port") == str(_BINL_PORT) else now.discovers + 1
-        return replace(now, style=event.data.get("style", now.style), discovers=discovers)
+        return now._replace(style=event.data.get("style", now.style), discovers=discovers)
     if event.stage is Stage.LOADER:
         name, cycles = event.data.get("loader", ""), now.loader_cycles + 1
-        return replace(now, loader=name, loader_at=event.at, loader_cycles=cycles, discovers=0)
+        return now._replace(loader=name, loader_at=event.at, loader_cycles=cycles, discovers=0)
     if event.stage is Stage.SCRIPT:
-        return replace(now, script_at=event.at, loader_cycles=0, discovers=0)
+        return now._replace(script_at=event.at, loader_cycles=0, discovers=0)
     return now
 
 

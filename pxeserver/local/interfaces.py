@@ -119,10 +119,13 @@ def watch() -> socket.socket:
 
 
 def serving(found: Mapping[int, Interface], names: Sequence[str]) -> list[Interface]:
-    """The interfaces to answer on: those named, else every one that is up but the loopback."""
-    if names:
-        return [i for i in found.values() if i.name in names]
-    return [i for i in found.values() if i.up and not i.loopback]
+    """The interfaces to answer on."""
+    return [interface for interface in found.values() if serves(interface, names)]
+
+
+def serves(interface: Interface, names: Sequence[str]) -> bool:
+    """True for those named, else for every one that is up but the loopback."""
+    return interface.name in names if names else interface.up and not interface.loopback
 
 
 def own_address(interface: Interface, *, asked: str = "", relay: str = "", client: str = "") -> str:

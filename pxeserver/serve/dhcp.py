@@ -17,7 +17,7 @@ from typing import Protocol
 
 from pxeserver import config as configuration
 from pxeserver.boot import find
-from pxeserver.boot.answer import NOWHERE, Arrival, Reply, answer, boot_url
+from pxeserver.boot.answer import NOWHERE, Arrival, answer, boot_url, by_url
 from pxeserver.boot.decide import SEEN, BootRequest, decide, request_of
 from pxeserver.boot.request import mac_of
 from pxeserver.config import Config
@@ -183,7 +183,8 @@ class DhcpServer:
     ) -> None:
         site, recorder = self._site, self._recorder
         relay = packet.giaddr if packet.giaddr != NOWHERE else ""
-        own = site.own(arrived.ifindex, arrived.own, relay, arrived.peer[0])
+        source = site.source(arrived.ifindex, arrived.own, relay, arrived.peer[0])
+        own = site.told(source)
         if not own:
             self.counts["no-address"] += 1
             self._once("no-address", f"{request.mac} not answered: the interface it came in by has no IPv4 address")
@@ -195,18 +196,22 @@ class DhcpServer:
             if decision.why in SEEN:
                 recorder.ignored(request, decision, now)
             return
-        token = recorder.seal(recent, request.mac, decision.image, decision.revision)
         arrival = Arrival(own, arrived.ifindex, channel.port, *arrived.peer)
+        url = ""
+        if by_url(request, decision):  # a signature takes a while
+            token = recorder.seal(recent.boot, request.mac, decision.image, decision.revision)
+            url = boot_url(own, site.http_port, token)
         try:
-            reply = answer(packet, request, decision, arrival, boot_url(own, site.http_port, token))
+            reply = answer(packet, request, decision, arrival, url)
         except WireError as error:
             self.counts["unanswerable"] += 1
             self._once("unanswerable", f"no answer fits {request.mac}: {error}")
             return
-        sent = self._send(channel, arrived, reply, relay, request.mac)
-        if sent is not None:
+        out = 0 if relay else arrived.ifindex  # a relay is reached by the routing table
+        sent = Sent(request.mac, reply.payload, (reply.address, reply.port), out, source)
+        if channel.send(sent.payload, sent.peer, sent.ifindex, sent.source):
             self.counts["answered"] += 1
-            recorder.answered(request, decision, recent, token, arrived.data, arrival, now)
+            recorder.answered(request, decision, recent, arrived.data, arrival, now)
             if request.opening:
                 self._repeats.keep(channel.port, arrived, sent, now)
         else:
@@ -224,14 +229,9 @@ class DhcpServer:
             return
         arrival = Arrival(own, arrived.ifindex, channel.port, *arrived.peer)
         reply = find.tell(packet, arrival, boot_url(own, self._site.http_port, token))
-        if reply is not None and self._send(channel, arrived, reply, "", mac) is not None:
+        source = self._site.source(arrived.ifindex, arrived.own, client=arrived.peer[0])
+        if reply is not None and channel.send(reply.payload, (reply.address, reply.port), arrived.ifindex, source):
             self.counts["told"] += 1
-
-    def _send(self, channel: Channel, arrived: udp.Datagram, reply: Reply, relay: str, mac: Mac) -> Sent | None:
-        """Out of the arrival interface; a relay is reached by the routing table. None if the kernel refused."""
-        source = self._site.source(arrived.ifindex, arrived.own, relay, arrived.peer[0])
-        sent = Sent(mac, reply.payload, (reply.address, reply.port), 0 if relay else arrived.ifindex, source)
-        return sent if channel.send(sent.payload, sent.peer, sent.ifindex, sent.source) else None
 
 
 def _address_of(packet: dhcp.Packet) -> str:

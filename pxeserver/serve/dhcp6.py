@@ -140,7 +140,7 @@ class Dhcp6Server:
             if decision.why in SEEN:
                 self._recorder.ignored(request, decision, now)
             return
-        token = self._recorder.seal(recent, mac, decision.image, decision.revision)
+        token = self._recorder.seal(recent.boot, mac, decision.image, decision.revision)
         arrival = Arrival(own, arrived.ifindex, port, *arrived.peer)
         try:
             reply = answer6(packet, request, decision, arrival, boot_url(own, site.http_port, token))
@@ -154,7 +154,7 @@ class Dhcp6Server:
         ifindex = 0 if routed else arrived.ifindex
         if udp.send(sock, reply.payload, (reply.address, reply.port), ifindex, source):
             self.counts["answered"] += 1
-            self._recorder.answered(request, decision, recent, token, arrived.data, arrival, now)
+            self._recorder.answered(request, decision, recent, arrived.data, arrival, now)
         else:
             self.counts["unsent"] += 1
             self._once("unsent", f"the answer to {mac} could not be sent to {reply.address}")

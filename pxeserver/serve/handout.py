@@ -45,7 +45,7 @@ def handout(site: Site, token: Token, began: bool, *macs: Mac) -> Handout:
 def current(recorder: Recorder, mac: Mac, now: float) -> Token:
     """The token of the boot that this MAC is at; begins one if there is none."""
     recent = recorder.enter(mac, now)
-    return tokens.open(recorder.key, recent.token) or Token(recent.boot, mac)
+    return Token(recent.boot, mac, tokens.image_prefix(recent.image), recent.revision)
 
 
 def grub_config(site: Site, recorder: Recorder, path: str, peer: str, own: str, now: float) -> bytes | None:

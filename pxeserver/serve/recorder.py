@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeVar
 
@@ -18,7 +18,7 @@ from pxeserver.boot.decide import BootRequest, Decision
 from pxeserver.boot.token import Token
 from pxeserver.config import Config
 from pxeserver.mac import Mac
-from pxeserver.model import STAGES, Event, Recent, Result, Stage
+from pxeserver.model import STAGES, Digest, Event, Recent, Result, Stage
 
 MACS_MAX = 50_000  # remembered at once; the ones silent for longest go first
 WAIT_NOTE = 30.0  # a waiting machine asks every few seconds; it is written down this often
@@ -50,10 +50,11 @@ class _Table(OrderedDict[str, V]):
         self._maximum = maximum
 
     def remember(self, key: str, value: V) -> None:
-        self[key] = value
-        self.move_to_end(key)
-        if len(self) > self._maximum:
+        if key in self:
+            self.move_to_end(key)
+        elif len(self) >= self._maximum:
             self.popitem(last=False)
+        self[key] = value
 
 
 @dataclass(slots=True)
@@ -116,9 +117,9 @@ class Recorder:
             return Recent(boot, now, now)
         return Recent(boot, now, now, style=before.style, loader=before.loader, loader_cycles=before.loader_cycles)
 
-    def seal(self, recent: Recent, mac: Mac, image: str, revision: int) -> str:
-        """The token of this boot, binding an image (its digest, "" for none) and an assignment's revision."""
-        return tokens.seal(self.key, Token(recent.boot, mac, tokens.image_prefix(image), revision))
+    def seal(self, boot: str, mac: Mac, image: Digest = "", revision: int = 0) -> str:
+        """The token of a boot, binding an image (its digest, "" for none) and an assignment's revision."""
+        return tokens.seal(self.key, Token(boot, mac, tokens.image_prefix(image), revision))
 
     def began(self, token: Token) -> bool:
         """True if this token's boot has asked for its kernel: from then on its image is settled.
@@ -152,17 +153,16 @@ class Recorder:
         request: BootRequest,
         decision: Decision,
         recent: Recent,
-        token: str,
         raw: bytes,
         arrival: Arrival,
         now: float,
     ) -> None:
         """An answer went out; `recent` is what `before` gave, `raw` the client's packet."""
         trail = self._trail(request.mac, recent)
-        trail.recent = replace(
-            recent,
+        trail.recent = recent._replace(
             last=now,
-            token=token,
+            image=decision.image,
+            revision=decision.revision,
             # what DHCPv4 tries in turn is left alone by DHCPv6, which firmware speaks between two rounds of it
             style=decision.style if request.version == 4 else recent.style,
             discovers=recent.discovers if request.version == 6 else recent.discovers + 1 if request.opening else 0,
@@ -225,8 +225,8 @@ class Recorder:
                 return
             if trail is not None and trail.recent.boot == boot:
                 cycles = trail.recent.loader_cycles + 1
-                trail.recent = replace(
-                    trail.recent, loader=delivery.name, loader_at=now, loader_cycles=cycles, discovers=0
+                trail.recent = trail.recent._replace(
+                    loader=delivery.name, loader_at=now, loader_cycles=cycles, discovers=0
                 )
             data = {"loader": delivery.name}
         if file == "uki":
@@ -236,10 +236,12 @@ class Recorder:
         self._delivered(mac, boot, file, Stage(file), delivery, now, data)
 
     def _whole_image(self, mac: Mac, boot: str, delivery: Delivery, now: float) -> None:
-        """Kernel and initrd in one file: both stages, the bytes with the first. The token tells the image."""
+        """Kernel and initrd in one file: both stages, the bytes with the first. The answer told the image."""
         trail = self._reach(mac, boot, Stage.INITRD, now)
-        token = tokens.open(self.key, trail.recent.token) if trail is not None else None
-        data = {"image": token.image, "revision": str(token.revision)} if token is not None and token.image else {}
+        recent = trail.recent if trail is not None else None
+        data = {}
+        if recent is not None and recent.image:
+            data = {"image": tokens.image_prefix(recent.image), "revision": str(recent.revision)}
         self._delivered(mac, boot, "kernel", Stage.KERNEL, delivery, now, data)
         self._event(now, boot, mac, "initrd", Stage.INITRD, delivery.peer, text="in the same file")
 
@@ -293,8 +295,8 @@ class Recorder:
         for mac in macs:
             recent = self.recent(mac)
             if recent is not None:
-                return recent.token or self.seal(recent, mac, "", 0)
-        return self.seal(self.enter(macs[0], now), macs[0], "", 0) if known else ""
+                return self.seal(recent.boot, mac, recent.image, recent.revision)
+        return self.seal(self.enter(macs[0], now).boot, macs[0]) if known else ""
 
     def script(
         self,
@@ -363,15 +365,9 @@ class Recorder:
         if trail.recent.boot != boot:
             return None
         recent = trail.recent
-        trail.recent = Recent(  # `replace` takes twice as long, and machines that wait ask all the time
-            boot=boot,
-            started=recent.started,
+        trail.recent = recent._replace(
             last=now,
-            token=recent.token,
-            style=recent.style,
             discovers=0 if script else recent.discovers,
-            loader=recent.loader,
-            loader_at=recent.loader_at,
             loader_cycles=0 if script else recent.loader_cycles,
             script_at=now if script else recent.script_at,
             stage=stage if stage is not None and _ORDER[stage] > _ORDER[recent.stage] else recent.stage,

@@ -12,7 +12,7 @@ from pxeserver.boot.answer import NOWHERE, url_host
 from pxeserver.boot.quirks import Quirks
 from pxeserver.config import Config
 from pxeserver.images.layout import Layout
-from pxeserver.local.interfaces import Interface, own_address, own_address6, serving
+from pxeserver.local.interfaces import Interface, own_address, own_address6, serves
 from pxeserver.model import Digest, FleetView, Machine
 
 log = logging.getLogger("pxeserver.boot")
@@ -53,9 +53,7 @@ class Site:
         interface = self.interfaces.get(ifindex)
         if interface is None:
             return False
-        if interface.loopback and peer != NOWHERE:
-            return True
-        return bool(serving({ifindex: interface}, self.config.server.interfaces))
+        return (interface.loopback and peer != NOWHERE) or serves(interface, self.config.server.interfaces)
 
     def source(self, ifindex: int, asked: str = "", relay: str = "", client: str = "") -> str:
         """The address of ours to answer from, for what came in by this interface; "" if there is none."""
@@ -66,8 +64,12 @@ class Site:
 
     def own(self, ifindex: int, asked: str = "", relay: str = "", client: str = "") -> str:
         """The address of ours to give to a machine that came in by this interface; "" if there is none."""
+        return self.told(self.source(ifindex, asked, relay, client))
+
+    def told(self, source: str) -> str:
+        """The address of ours to give to a machine that is answered from this one."""
         advertise = self.config.server.advertise
-        return self.source(ifindex, asked, relay, client) if advertise == "auto" else advertise
+        return source if advertise == "auto" else advertise
 
     def named(self, own: str) -> str:
         """The interface that has this address of ours, "" if none has."""

@@ -42,7 +42,8 @@ class Writer:
                 self.dropped += 1
                 return
             self._queue.append(event)
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     @property
     def waiting(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from socket import inet_aton, inet_ntoa
 
 from pxeserver.wire.reader import WireError
@@ -49,14 +50,21 @@ MIN_PACKET = 300  # BOOTP clients drop shorter ones (RFC 951: 64 bytes of vendor
 MAGIC = b"\x63\x82\x53\x63"
 FILE_MAX = 127  # the header's file field, less its NUL
 SNAME_MAX = 63
+NOWHERE = "0.0.0.0"
 
 _HEADER = struct.Struct("!BBBB4sHH4s4s4s4s16s64s128s4s")
 _HEADER_SIZE = _HEADER.size  # 240 with the magic cookie
+_READ = struct.Struct("!BBBB4sHH16s16s64s128s4s")  # the same, its four addresses in one
 _LAST = {OPT_BOOTFILE: 1, OPT_RELAY: 2}  # the order at the end: everything else, 67, 82
 
 
 def _until_nul(raw: bytes) -> bytes:
     return raw.partition(b"\0")[0]
+
+
+@lru_cache(maxsize=256)  # most have none, those behind a relay agent that one's
+def _addresses(raw: bytes) -> tuple[str, str, str, str]:
+    return inet_ntoa(raw[:4]), inet_ntoa(raw[4:8]), inet_ntoa(raw[8:12]), inet_ntoa(raw[12:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +83,10 @@ class Packet:
     hops: int = 0
     secs: int = 0
     flags: int = 0
-    ciaddr: str = "0.0.0.0"
-    yiaddr: str = "0.0.0.0"
-    siaddr: str = "0.0.0.0"
-    giaddr: str = "0.0.0.0"
+    ciaddr: str = NOWHERE
+    yiaddr: str = NOWHERE
+    siaddr: str = NOWHERE
+    giaddr: str = NOWHERE
     sname: bytes = b""
     file: bytes = b""
     _table: Mapping[int, bytes] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -102,51 +110,75 @@ class Packet:
         EDK2 writes a NUL behind option 67, over the tag of whatever follows: so nothing may follow it. A relay agent
         takes 82 away before the client sees the packet. Raises WireError if a field does not fit.
         """
-        hlen = len(self.chaddr)
-        if hlen > 16 or len(self.file) > FILE_MAX or len(self.sname) > SNAME_MAX or len(self.xid) != 4:
-            raise WireError("a header field is longer than its place")
-        try:
-            parts = [
-                _HEADER.pack(
-                    self.op,
-                    self.htype,
-                    hlen,
-                    self.hops,
-                    self.xid,
-                    self.secs,
-                    self.flags,
-                    inet_aton(self.ciaddr),
-                    inet_aton(self.yiaddr),
-                    inet_aton(self.siaddr),
-                    inet_aton(self.giaddr),
-                    self.chaddr,
-                    self.sname,
-                    self.file,
-                    MAGIC,
-                )
-            ]
-        except (struct.error, OSError) as error:
-            raise WireError(f"a header field does not fit: {error}") from None
-        for code, value in sorted(self.options, key=lambda option: _LAST.get(option[0], 0)):
-            if not 0 < code < 255:
-                raise WireError(f"{code} is not an option code")
-            if code == OPT_BOOTFILE:
-                value += b"\0"
-            if len(value) < 256:
-                parts.append(bytes((code, len(value))) + value)
-                continue
-            for start in range(0, len(value), 255):
-                piece = value[start : start + 255]
-                parts.append(bytes((code, len(piece))) + piece)
-        parts.append(b"\xff")
-        return b"".join(parts).ljust(MIN_PACKET, b"\0")
+        return pack(
+            pack_options(sorted(self.options, key=lambda option: _LAST.get(option[0], 0))),
+            op=self.op,
+            xid=self.xid,
+            chaddr=self.chaddr,
+            htype=self.htype,
+            hops=self.hops,
+            secs=self.secs,
+            flags=self.flags,
+            ciaddr=self.ciaddr,
+            yiaddr=self.yiaddr,
+            siaddr=self.siaddr,
+            giaddr=self.giaddr,
+            sname=self.sname,
+            file=self.file,
+        )
+
+
+def pack(
+    options: bytes,
+    *,
+    op: int,
+    xid: bytes,
+    chaddr: bytes,
+    htype: int = 1,
+    hops: int = 0,
+    secs: int = 0,
+    flags: int = 0,
+    ciaddr: str = NOWHERE,
+    yiaddr: str = NOWHERE,
+    siaddr: str = NOWHERE,
+    giaddr: str = NOWHERE,
+    sname: bytes = b"",
+    file: bytes = b"",
+) -> bytes:
+    """The header of a `Packet` and options as `pack_options` makes them. Raises WireError if a field does not fit."""
+    hlen = len(chaddr)
+    if hlen > 16 or len(file) > FILE_MAX or len(sname) > SNAME_MAX or len(xid) != 4:
+        raise WireError("a header field is longer than its place")
+    try:
+        addresses = inet_aton(ciaddr), inet_aton(yiaddr), inet_aton(siaddr), inet_aton(giaddr)
+        header = _HEADER.pack(op, htype, hlen, hops, xid, secs, flags, *addresses, chaddr, sname, file, MAGIC)
+    except (struct.error, OSError) as error:
+        raise WireError(f"a header field does not fit: {error}") from None
+    return (header + options + b"\xff").ljust(MIN_PACKET, b"\0")
+
+
+def pack_options(options: Iterable[tuple[int, bytes]]) -> bytes:
+    """Options in their order, without an END: 67 closed by a NUL, long ones split. WireError for what is no code."""
+    parts = []
+    for code, value in options:
+        if not 0 < code < 255:
+            raise WireError(f"{code} is not an option code")
+        if code == OPT_BOOTFILE:
+            value += b"\0"
+        if len(value) < 256:
+            parts.append(bytes((code, len(value))) + value)
+            continue
+        for start in range(0, len(value), 255):
+            piece = value[start : start + 255]
+            parts.append(bytes((code, len(piece))) + piece)
+    return b"".join(parts)
 
 
 def parse(raw: bytes) -> Packet:
     """Bytes of a UDP payload -> Packet; WireError if they are not DHCP."""
     if len(raw) < _HEADER_SIZE:
         raise WireError(f"{len(raw)} bytes are too few for a DHCP packet")
-    op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, magic = _HEADER.unpack_from(raw)
+    op, htype, hlen, hops, xid, secs, flags, addresses, chaddr, sname, file, magic = _READ.unpack_from(raw)
     if magic != MAGIC:
         raise WireError("no DHCP magic cookie")
     if op not in (BOOTREQUEST, BOOTREPLY):
@@ -175,10 +207,7 @@ def parse(raw: bytes) -> Packet:
         hops,
         secs,
         flags,
-        inet_ntoa(ci),
-        inet_ntoa(yi),
-        inet_ntoa(si),
-        inet_ntoa(gi),
+        *_addresses(addresses),
         _until_nul(sname),
         _until_nul(file),
     )

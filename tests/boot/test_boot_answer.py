@@ -28,7 +28,7 @@ def replied(packet: dhcp.Packet, port: int = 67, arrival: Arrival | None = None,
     request = request_of(packet, port)
     assert request is not None
     decision = decide(request, FleetView(), None, Config(), 0.0, QUIRKS)
-    decision = replace(decision, action="answer", **change)  # type: ignore[arg-type]
+    decision = decision._replace(action="answer", **change)  # type: ignore[arg-type]
     return answer(packet, request, decision, arrival or Arrival(OWN, 2, port), URL)
 
 
@@ -132,7 +132,7 @@ def test_what_a_machine_is_told_to_load(captured: Captured) -> None:
     script, loader = Decision("answer", (), "script", "binl"), Decision("answer", (), "loader", "binl", "a.efi")
     assert boot_file(request, script, URL) == f"{URL}/script.ipxe"
     assert boot_file(request, loader, URL) == "a.efi"
-    assert boot_file(replace(request, vendor=pxe.HTTP_CLIENT), loader, URL) == f"{URL}/loader/a.efi"
+    assert boot_file(request._replace(vendor=pxe.HTTP_CLIENT), loader, URL) == f"{URL}/loader/a.efi"
 
 
 def test_the_longest_script_url_fits_the_header() -> None:

@@ -201,7 +201,7 @@ def test_nothing_is_answered_when_dhcp_is_off(asked: Asked) -> None:
     ],
 )
 def test_which_messages_are_ours(asked: Asked, port: int, message: int, item: bytes | None, answered: bool) -> None:
-    request = replace(asked("ovmf-pxe.discover"), port=port, message=message, boot_item=item)
+    request = asked("ovmf-pxe.discover")._replace(port=port, message=message, boot_item=item)
     assert (told(request).action == "answer") == answered
 
 
@@ -210,13 +210,13 @@ def test_which_messages_are_ours(asked: Asked, port: int, message: int, item: by
 
 def test_firmware_without_a_loader_is_left_alone_and_told_why(asked: Asked) -> None:
     for code, family in ((6, "efi32"), (11, "arm64"), (2, "itanium"), (4660, "unknown")):
-        decision = told(replace(asked("ovmf-pxe.discover"), arch=pxe.arch_of(code)))
+        decision = told(asked("ovmf-pxe.discover")._replace(arch=pxe.arch_of(code)))
         assert (decision.action, decision.why) == ("ignore", "no-loader")
         assert f"boot.loaders.{family}" in reason(decision, "ignored")
 
 
 def test_loaders_by_configuration_quirk_and_pin(asked: Asked, view: FleetView) -> None:
-    arm = replace(asked("ovmf-pxe.discover"), arch=pxe.arch_of(11))
+    arm = asked("ovmf-pxe.discover")._replace(arch=pxe.arch_of(11))
     config = Config(boot=Boot(bios_loader="b.kpxe", efi_loader="e.efi", loaders={"arm64": "a.efi"}))
     assert told(arm, config=config).loader == "a.efi"
     assert told(asked("ovmf-pxe.discover"), config=config).loader == "e.efi"
@@ -231,12 +231,12 @@ def test_loaders_by_configuration_quirk_and_pin(asked: Asked, view: FleetView) -
 
 
 def test_a_raspberry_pi_is_known_by_its_address_although_it_says_bios(asked: Asked) -> None:
-    request = replace(asked("plain-rom-bios.discover"), mac="dc:a6:32:00:00:01")
+    request = asked("plain-rom-bios.discover")._replace(mac="dc:a6:32:00:00:01")
     decision = told(request, config=Config(boot=Boot(loaders={"rpi": "start4.elf"})))
     assert (decision.style, decision.loader, decision.goarch) == ("rpi", "start4.elf", "arm64")
     assert "raspberry-pi" in reason(decision, "quirk")
     assert told(request).why == "no-loader"  # never undionly.kpxe
-    efi = replace(asked("ovmf-pxe.discover"), mac="dc:a6:32:00:00:01", arch=pxe.arch_of(11))
+    efi = asked("ovmf-pxe.discover")._replace(mac="dc:a6:32:00:00:01", arch=pxe.arch_of(11))
     assert not reason(told(efi), "quirk")  # UEFI on a Pi is UEFI
 
 
@@ -303,9 +303,9 @@ def test_a_pinned_loader_is_chained_once_and_the_chained_ipxe_gets_the_script(as
     # ipxe 1.0 on UEFI says the whole of option 60 even when it was loaded
     assert told(asked("snponly-ipxe1-efi.discover"), mine, fetched).kind == "script"
     # the next power-on: its script was asked for meanwhile
-    assert told(rom, mine, replace(fetched, script_at=NOW - 1)).kind == "loader"
+    assert told(rom, mine, fetched._replace(script_at=NOW - 1)).kind == "loader"
     # a loader fetched long ago says nothing about who asks now
-    assert told(rom, mine, replace(fetched, loader_at=NOW - LOADER_FRESH)).kind == "loader"
+    assert told(rom, mine, fetched._replace(loader_at=NOW - LOADER_FRESH)).kind == "loader"
 
 
 def test_a_loader_that_returns_to_the_cards_ipxe_is_tried_twice_and_then_left_out(
@@ -317,24 +317,24 @@ def test_a_loader_that_returns_to_the_cards_ipxe_is_tried_twice_and_then_left_ou
     fetched = past(loader="returns.kpxe", loader_at=NOW - 9, loader_cycles=1)
     again = told(rom, mine, fetched)
     assert again.kind == "loader" and "returned" in reason(again, "kind")
-    given_up = told(rom, mine, replace(fetched, loader_cycles=2))
+    given_up = told(rom, mine, fetched._replace(loader_cycles=2))
     assert given_up.kind == "script" and "returned 2 times" in reason(given_up, "kind")
 
 
 def test_an_ipxe_that_cannot_do_http_gets_a_loader_that_can(asked: Asked) -> None:
     rom = asked("qemu-rom-ipxe1-bios.discover")
-    poor = replace(rom, features=frozenset({"tftp", "bzimage"}))
+    poor = rom._replace(features=frozenset({"tftp", "bzimage"}))
     assert told(poor).kind == "loader"
-    assert told(replace(poor, bare=True), recent=past(loader="undionly.kpxe", loader_at=NOW - 1)).kind == "script"
-    assert told(replace(rom, features=frozenset())).kind == "script"  # says nothing: believed to be able
-    assert told(replace(rom, user_class="gPXE")).kind == "loader"
+    assert told(poor._replace(bare=True), recent=past(loader="undionly.kpxe", loader_at=NOW - 1)).kind == "script"
+    assert told(rom._replace(features=frozenset())).kind == "script"  # says nothing: believed to be able
+    assert told(rom._replace(user_class="gPXE")).kind == "loader"
 
 
 def test_a_loader_that_comes_back_is_told_as_a_loop(asked: Asked) -> None:
     looping = past(loader="snponly.efi", loader_at=NOW - 9, loader_cycles=2)
     decision = told(asked("ovmf-pxe.discover"), recent=looping)
     assert decision.kind == "loader" and "snponly.efi was fetched 2 times" in reason(decision, "loop")
-    assert not reason(told(asked("ovmf-pxe.discover"), recent=replace(looping, loader_cycles=1)), "loop")
+    assert not reason(told(asked("ovmf-pxe.discover"), recent=looping._replace(loader_cycles=1)), "loop")
 
 
 # --- styles ---

@@ -43,5 +43,5 @@ def test_the_whole_exchange_gives_the_url_and_no_address() -> None:
 
 
 def test_a_request_that_means_another_server_is_left_to_it() -> None:
-    assert find.tell(REQUEST, replace(ARRIVAL, own_ip="10.9.0.2"), URL) is None
+    assert find.tell(REQUEST, ARRIVAL._replace(own_ip="10.9.0.2"), URL) is None
     assert find.tell(replace(DISCOVER, options=((53, b"\7"), (60, b"pxeserver"))), ARRIVAL, URL) is None

@@ -84,7 +84,7 @@ def test_bios_and_ipxe_get_what_they_always_get(asked: Asked, with_uki: FleetVie
 
 def test_u_boot_takes_it_only_when_pinned(asked: Asked, with_uki: FleetView) -> None:
     arm = replace(with_uki, images={d: replace(i, arch="arm64") for d, i in with_uki.images.items()})
-    request = replace(asked("ovmf-http.discover"), arch=pxe.ARCHES[24])
+    request = asked("ovmf-http.discover")._replace(arch=pxe.ARCHES[24])
     assert told(request, arm).kind != "image"
     assert told(request, pinned(arm, UKI)).kind == "image"
 

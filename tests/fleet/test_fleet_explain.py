@@ -38,11 +38,11 @@ class Wire:
         assert request is not None
         recent = self.recorder.before(request, now)
         decision = decide(request, self.fleet.view(), recent, self.fleet.config, now, load_quirks())
-        token = self.recorder.seal(recent, request.mac, decision.image, decision.revision)
+        token = self.recorder.seal(recent.boot, request.mac, decision.image, decision.revision)
         url = answers.boot_url("10.0.0.1", self.fleet.config.http.port, token)
         arrival = Arrival("10.0.0.1", 1, port, peer, port)
         reply = answers.answer(packet, request, decision, arrival, url)
-        self.recorder.answered(request, decision, recent, token, packet.pack(), arrival, now)
+        self.recorder.answered(request, decision, recent, packet.pack(), arrival, now)
         return reply
 
 

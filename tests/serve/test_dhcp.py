@@ -51,15 +51,15 @@ def test_mutated_packets_of_real_firmware_cost_at_most_themselves(
 
 def test_a_fault_of_ours_costs_one_packet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     server, _ = make()
-    before = server._site.own
+    before = server._site.source
     calls = iter([True, False, False])
 
-    def own(*args: str) -> str:
+    def source(*args: str) -> str:
         if next(calls):
             raise RuntimeError("a bug")
         return before(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(server._site, "own", own)
+    monkeypatch.setattr(server._site, "source", source)
     channel = DhcpChannel(67, *(datagram(captured("plain-rom-bios.discover", MAC)) for _ in range(3)))
     feed(server, channel)
     assert (len(channel.sent), server.counts["failed"]) == (2, 1)

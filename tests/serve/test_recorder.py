@@ -41,12 +41,13 @@ class Book:
         packet = captured(name, mac)
         request = request_of(packet, 4011 if name.endswith("4011") else 67)
         assert request is not None
-        decision = Decision("answer", (), "loader" if not request.ipxe else "script", "pxe10", "undionly.kpxe")
+        decision = Decision(
+            "answer", (), "loader" if not request.ipxe else "script", "pxe10", "undionly.kpxe", image=DIGEST, revision=3
+        )
         if request.ipxe:
-            decision = Decision("answer", (), "script", "binl")
+            decision = Decision("answer", (), "script", "binl", image=DIGEST, revision=3)
         recent = self.recorder.before(request, now)
-        sealed = self.recorder.seal(recent, mac, DIGEST, 3)
-        self.recorder.answered(request, decision, recent, sealed, packet.pack(), Arrival("10.77.0.1", 2, 67, PEER), now)
+        self.recorder.answered(request, decision, recent, packet.pack(), Arrival("10.77.0.1", 2, 67, PEER), now)
         after = self.recorder.recent(mac)
         assert after is not None
         return after
@@ -74,10 +75,11 @@ def book() -> Book:
     return Book()
 
 
-def test_the_first_discover_begins_a_boot_with_a_token_that_opens(book: Book) -> None:
+def test_the_first_discover_begins_a_boot_whose_token_opens(book: Book) -> None:
     recent = book.discover(NOW)
     assert (recent.boot, recent.started, recent.stage, recent.discovers) == ("0" * 15 + "1", NOW, Stage.OFFER, 1)
-    assert tokens.open(bytes(32), recent.token) == Token(recent.boot, MAC, "ab" * 16, 3)
+    sealed = book.recorder.current([MAC], NOW, known=False)
+    assert tokens.open(bytes(32), sealed) == Token(recent.boot, MAC, "ab" * 16, 3)
     assert [(e.kind, e.stage, e.boot, e.data["port"], e.data["kind"]) for e in book.events] == [
         ("offer", Stage.OFFER, recent.boot, "67", "loader")
     ]
