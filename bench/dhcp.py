@@ -2,12 +2,14 @@
 
 Our server has a fleet of 2,000 machines with an image each; 3,000 of the burst's MACs it has never heard of. It and
 dnsmasq get one CPU, which our two processes share; the client has another. `cpu_us` is CPU time per offer.
+`first_offers` is the loop with a MAC in each DISCOVER that was never heard before.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,6 +35,7 @@ TARGETS = (
     Target("offer_p99_ms.while_the_page_is_rendered", "<=", 50.0),
 )
 ROUNDS, MACHINES, BURST = 5, 2000, 5000
+NEW = 1 << 20  # number of the first MAC that no fleet has, and how many more there are
 _PAGE_LOOP = """
 import json, signal, sys, time, urllib.request
 pages, began = 0, time.monotonic()
@@ -52,6 +55,7 @@ def measure(options: Options) -> Measured:
     with tempfile.TemporaryDirectory(prefix="pxeserver-bench-") as temporary:
         data = Path(temporary) / "data"
         _fleet(data, machines)
+        first = _first_offers(rounds, data)
         found = _turns(rounds, machines, data)
         with lab.Wire() as wire:
             lab.ours(wire, data, {})
@@ -62,7 +66,8 @@ def measure(options: Options) -> Measured:
         "lost_of_5000_at_once": max(run["lost"] for run in found["ours_burst"]),
         "offer_p99_ms.while_the_page_is_rendered": busy["p99_ms"],
     }
-    measured.details = {name: _medians(runs) for name, runs in found.items()} | {"while_rendering": busy}
+    measured.details = {name: _medians(runs) for name, runs in found.items()}
+    measured.details |= {"first_offers": first, "while_rendering": busy}
     return measured
 
 
@@ -95,6 +100,24 @@ def _loop(wire: lab.Wire, server: lab.Server, macs: int) -> dict[str, Any]:
     server.mark()
     result = _load(wire, "-n", str(macs), "-w", "32", "-d", "3")
     return result | {"cpu_us": server.cpu() / max(1, result["offers"]) * 1e6}
+
+
+def _first_offers(rounds: int, data: Path) -> dict[str, Any]:
+    """The loop again, and every DISCOVER comes from a machine that nobody has heard of: per round in a new fleet."""
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "dnsmasq": []}
+    with lab.Wire(realtime=True) as wire:
+        for number in range(rounds):
+            fresh = data.with_name(f"first-{number}")
+            shutil.copytree(data, fresh)
+            for name, made in runs.items():
+                server = lab.ours(wire, fresh, {}) if name == "ours" else peers.dnsmasq_proxy(wire, data / "loaders")
+                server.mark()
+                made.append(_load(wire, "-o", str(NEW), "-n", str(NEW), "-w", "32", "-d", "3"))
+                made[-1]["cpu_us"] = server.cpu() / max(1, made[-1]["offers"]) * 1e6
+                wire.stop(server)
+    rates = {name: [run["per_second"] for run in made] for name, made in runs.items()}
+    ratio = round(median_ratio(rates["ours"], rates["dnsmasq"]), 3)
+    return {name: _medians(made) for name, made in runs.items()} | {"ratio": ratio}
 
 
 def _burst(wire: lab.Wire) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 /* dhcpload - DISCOVERs of UEFI PXE clients as load for a proxyDHCP server; what came back, as one JSON object.
  *
  *   -i IF     interface; the client's port 68 is bound on it
- *   -n N      MACs, 02:b1:00:00:hi:lo, used in turn
+ *   -n N      MACs, 02:b1 and a number of 32 bits, used in turn; the UUID in option 97 ends with the MAC
+ *   -o N      the number of the first one (0)
  *   -w W      closed loop: W DISCOVERs without an answer at any time, for -d seconds
  *   -r R      open loop: R DISCOVERs a second, for -d seconds
  *   -b        burst: one DISCOVER of every MAC as fast as they go, then up to -T seconds of listening
@@ -18,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COOKIE = 236, OPTIONS = 240, XIDS = 1 << 22 };
+enum { COOKIE = 236, OPTIONS = 240, UUID_END = OPTIONS + 3 + 4 + 8 + 19, XIDS = 1 << 22 }; /* after 53, 57, 55, 97 */
 
 static double now(void) {
   struct timespec t;
@@ -79,11 +80,12 @@ static int offers(const unsigned char *p, int size) {
 
 int main(int argc, char **argv) {
   const char *interface = "eth0";
-  int macs = 1000, window = 0, burst = 0, option;
+  int macs = 1000, first = 0, window = 0, burst = 0, option;
   double rate = 0, seconds = 2, patience = 5;
-  while ((option = getopt(argc, argv, "i:n:w:r:d:bT:")) != -1) switch (option) {
+  while ((option = getopt(argc, argv, "i:n:o:w:r:d:bT:")) != -1) switch (option) {
     case 'i': interface = optarg; break;
     case 'n': macs = atoi(optarg); break;
+    case 'o': first = atoi(optarg); break;
     case 'w': window = atoi(optarg); break;
     case 'r': rate = atof(optarg); break;
     case 'd': seconds = atof(optarg); break;
@@ -113,9 +115,11 @@ int main(int argc, char **argv) {
     }
     for (int n = 0; n < may && n < 64 && sent < XIDS; n++) {
       uint32_t xid = htonl(sent + 1);
-      int mac = sent % macs;
+      int mac = first + sent % macs;
       memcpy(packet + 4, &xid, 4);
-      memcpy(packet + 28, (unsigned char[]){2, 0xb1, 0, 0, mac >> 8, mac}, 6);
+      unsigned char *address = packet + 28;
+      memcpy(address, (unsigned char[]){2, 0xb1, mac >> 24, mac >> 16, mac >> 8, mac}, 6);
+      memcpy(packet + UUID_END - 6, address, 6);
       sent_at[sent] = now();
       if (sendto(sock, packet, length, 0, (struct sockaddr *)&everyone, sizeof everyone) < 0) {
         usleep(100);

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pxeserver.boot.answer import Arrival, Reply, answer, boot_file, boot_url
-from pxeserver.boot.decide import Decision, decide, request_of
+from pxeserver.boot.answer import Arrival, Reply, answer, boot_file, boot_url, by_url
+from pxeserver.boot.decide import BootRequest, Decision, decide, request_of
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.boot.styles import STYLES
 from pxeserver.config import Config
 from pxeserver.model import FleetView
 from pxeserver.wire import dhcp, pxe
 
+CAPTURES = Path(__file__).resolve().parent.parent / "captures"
 OWN = "10.77.0.2"
 URL = boot_url(OWN, 8080, "T" * 62)
 QUIRKS = load_quirks()
@@ -159,3 +162,79 @@ def test_no_answer_ever_has_an_address_and_the_same_question_gets_the_same_bytes
     assert answered.yiaddr == "0.0.0.0" and answered.op == dhcp.BOOTREPLY
     assert answered.message == (dhcp.OFFER if message == 1 else dhcp.ACK)
     assert answered.option(50) is None and answered.option(51) is None
+
+
+def plain(packet: dhcp.Packet, request: BootRequest, decision: Decision, own_ip: str, url: str) -> bytes:
+    """An answer made anew from the first byte to the last, with nothing kept from other ones."""
+    offer, style = packet.message == dhcp.DISCOVER, STYLES[decision.style]
+    name = boot_file(request, decision, url).encode()
+    menu = pxe.raspberry_menu() if style.menu else pxe.DIRECT if style.direct else None
+    item = request.boot_item
+    specific = menu if item is None else dhcp.pack_suboptions([(pxe.BOOT_ITEM, item)], end=True)
+    give = style.file or not offer
+    in_option = give and (style.options or request.http or len(name) > dhcp.FILE_MAX)
+    options = {
+        82: packet.option(82),
+        67: name if in_option else None,
+        53: bytes((dhcp.OFFER if offer else dhcp.ACK,)),
+        54: bytes(map(int, own_ip.split("."))),
+        60: request.vendor,
+        97: packet.option(97),
+        43: specific,
+        66: own_ip.encode() if style.options else None,
+    }
+    return replace(
+        packet,
+        op=dhcp.BOOTREPLY,
+        options=tuple((code, value) for code, value in options.items() if value is not None),
+        flags=packet.flags | (dhcp.BROADCAST if offer else 0),
+        yiaddr="0.0.0.0",
+        siaddr=own_ip,
+        sname=b"",
+        file=name if give and len(name) <= dhcp.FILE_MAX else b"",
+    ).pack()
+
+
+@given(
+    name=st.sampled_from(sorted(path.stem for path in CAPTURES.glob("*.hex") if "dnsmasq" not in path.stem)),
+    own_ip=st.sampled_from([OWN, "192.0.2.255"]),
+    port=st.sampled_from([67, 4011]),
+    style=st.sampled_from(list(STYLES)),
+    kind=st.sampled_from(["loader", "script", "image"]),
+    loader=st.sampled_from(["a.efi", "x" * 140]),
+    options=st.dictionaries(
+        st.sampled_from([43, 53, 54, 60, 61, 66, 77, 82, 93, 97, 175]), st.binary(max_size=300), max_size=4
+    ),
+    header=st.fixed_dictionaries(
+        {"xid": st.binary(min_size=4, max_size=4), "chaddr": st.binary(min_size=6, max_size=6)},
+        optional={
+            "secs": st.integers(0, 0xFFFF),
+            "flags": st.integers(0, 0xFFFF),
+            "hops": st.integers(0, 255),
+            "ciaddr": st.ip_addresses(v=4).map(str),
+            "giaddr": st.ip_addresses(v=4).map(str),
+            "file": st.just(b"x"),
+        },
+    ),
+)
+def test_what_is_kept_from_other_answers_changes_no_byte(
+    name: str,
+    own_ip: str,
+    port: int,
+    style: str,
+    kind: Literal["loader", "script", "image"],
+    loader: str,
+    options: dict[int, bytes],
+    header: dict[str, Any],
+) -> None:
+    recorded = dhcp.parse(bytes.fromhex((CAPTURES / f"{name}.hex").read_text()))
+    packet = replace(recorded, options=tuple({**dict(recorded.options), **options}.items()), **header)
+    request = request_of(packet, port)
+    if request is None:
+        return
+    decision = Decision("answer", (), kind, style, loader, "sha256:" + "5a" * 32)
+    url = boot_url(own_ip, 8080, "T" * 62)
+    reply = answer(packet, request, decision, Arrival(own_ip, 2, port, "10.0.0.9", 4011), url)
+    assert reply.payload == plain(packet, request, decision, own_ip, url)
+    if not by_url(request, decision):
+        assert reply == answer(packet, request, decision, Arrival(own_ip, 2, port, "10.0.0.9", 4011), "")
