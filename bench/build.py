@@ -3,7 +3,8 @@
 The base image is made of this host's own files: one layer, a plain tar as `pxeserver bases build` and docker save make
 them. `cold` has an empty data folder and reads it from an OCI layout; `warm` is a rebuild with one changed file of the
 spec. The pipelines read the same files unpacked on disk, the page cache warm for all. `cold_packed` reads the layer
-gzipped, as registries have it, beside `gzip -dc | pigz -1` over that very layer.
+gzipped, as registries have it, beside `gzip -dc | pigz -1` over that very layer. `cold_four` has the base image in four
+places, which makes four segments; `cold_four_alone` makes them on one CPU.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING
@@ -65,7 +66,7 @@ def measure(options: Options) -> Measured:
 
 def _rounds(case: _Case, rounds: int, measured: Measured) -> None:
     """Everything in turn, so that a busier minute hits all of them alike."""
-    names = ("cold", "warm", "tar_pigz", "tar_gzip", "cold_packed", "unpack_pigz")
+    names = ("cold", "warm", "tar_pigz", "tar_gzip", "cold_packed", "unpack_pigz", "cold_four", "cold_four_alone")
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     case.cold()  # the page cache
     case.tar("pigz -1")
@@ -76,6 +77,8 @@ def _rounds(case: _Case, rounds: int, measured: Measured) -> None:
         runs["tar_gzip"].append(case.tar("gzip -1"))
         runs["cold_packed"].append(case.cold(packed=True))
         runs["unpack_pigz"].append(case.unpack())
+        runs["cold_four"].append(case.cold(four=True))
+        runs["cold_four_alone"].append(case.cold(four=True, before=("taskset", "-c", "0")))
     cpu = {name: [run["cpu_s"] for run in found] for name, found in runs.items()}
     measured.values |= {
         "cold.cpu_s": statistics.median(cpu["cold"]),
@@ -129,21 +132,23 @@ class _Case:
     def _tar_flags(self) -> str:
         return f"-C / --null --no-recursion --files-from={self.names} -cf -"
 
-    def _spec(self) -> Path:
+    def _spec(self, four: bool = False) -> Path:
         spec = self.folder / "spec.yml"
+        more = "services: [{name: a, image: 'bench/root:1'}, {name: b, image: 'bench/root:1'}]\n" if four else ""
+        more += "onboot: [{name: c, image: 'bench/root:1'}]\n" if four else ""
         spec.write_text(
             "kernel: {image: 'bench/kernel:1', cmdline: console=ttyS0, tar: none}\ninit: ['bench/root:1']\n"
-            f"files: [{{path: etc/changed, contents: 'change {next(self._changes)}', mode: '0644'}}]\n"
+            f"files: [{{path: etc/changed, contents: 'change {next(self._changes)}', mode: '0644'}}]\n" + more
         )
         return spec
 
-    def _build(self, packed: bool = False) -> dict[str, float]:
-        argv = [sys.executable, "-m", "pxeserver", "--data", str(self.folder / "data"), "build", "-q"]
-        return _run([*argv, "--arch", "amd64", "--source", f"oci:{self.layouts[packed]}", str(self._spec())])
+    def _build(self, packed: bool = False, four: bool = False, before: Sequence[str] = ()) -> dict[str, float]:
+        argv = [*before, sys.executable, "-m", "pxeserver", "--data", str(self.folder / "data"), "build", "-q"]
+        return _run([*argv, "--arch", "amd64", "--source", f"oci:{self.layouts[packed]}", str(self._spec(four))])
 
-    def cold(self, packed: bool = False) -> dict[str, float]:
+    def cold(self, packed: bool = False, four: bool = False, before: Sequence[str] = ()) -> dict[str, float]:
         shutil.rmtree(self.folder / "data", ignore_errors=True)
-        return self._build(packed)
+        return self._build(packed, four, before)
 
     def warm(self) -> dict[str, float]:
         """Needs a build before; the spec's one file is another each time."""

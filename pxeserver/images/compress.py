@@ -32,8 +32,8 @@ class _Deflated:
 
 
 class _Gzip:
-    """One member in one stream, in the caller's thread. Blocks for several threads take a third more CPU, as each sets
-    its window up anew; a thread beside ours takes a twentieth more, as every piece goes to another core's cache."""
+    """One member in one stream, in the caller's thread: segments are made at once (initrd.py), not parts of one. Blocks
+    for several threads take a third more CPU, as each sets its window up anew."""
 
     def __init__(self, sink: Sink) -> None:
         from isal import isal_zlib

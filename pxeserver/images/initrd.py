@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pxeserver import units
 from pxeserver.errors import PxeServerError
@@ -21,6 +26,7 @@ from pxeserver.model import Blob
 
 DAMAGED = "cache-damaged"
 _CHUNK = 1 << 20
+_AT_ONCE_MAX = 4  # segments; each takes about 10 MiB while it is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +49,21 @@ def assemble(
     tree: Tree, cache: SegmentCache, store: Store, *, spec_cmdline: str, arch: str, progress: Progress
 ) -> Assembled:
     """Make or take from the cache every segment of `tree`, then put the initrd together."""
+    kept = _kept(tree, cache, progress)
     segments: list[Segment] = []
     kernel: Blob | None = None
     ucode: Blob | None = None
     cmdline = b""
     for part, run in _runs(tree):
-        segment, known = _segment(part, run, cache, progress)
+        if part.key is None:
+            segment = cache.make(entry for one in run for entry in _read(one, tree.read(one, _nobody)))
+        else:
+            segment = kept[_name(part.key)]
+            if segment.apk is not None and part.has_root_apk:
+                tree.apk.append(segment.apk)
         segments.append(segment)
         kernel, ucode = segment.kernel or kernel, segment.ucode or ucode
         cmdline = cmdline if segment.cmdline is None else segment.cmdline
-        if known and segment.apk is not None and part.has_root_apk:
-            tree.apk.append(segment.apk)  # a segment that is made now has noted its database itself
     filled = tuple(s for s in segments if not s.empty)
     words = spec_cmdline if cmdline == SPEC_CMDLINE else cmdline.decode("utf-8", "surrogateescape")
     digest = content_digest(
@@ -82,19 +92,61 @@ def _runs(tree: Tree) -> Iterator[tuple[Part, tuple[Part, ...]]]:
             yield run[0], run
 
 
-def _segment(part: Part, run: tuple[Part, ...], cache: SegmentCache, progress: Progress) -> tuple[Segment, bool]:
-    if part.key is None:
-        return cache.make(entry for one in run for entry in _read(one, _nobody)), False
+def _kept(tree: Tree, cache: SegmentCache, progress: Progress) -> dict[str, Segment]:
+    """The segments of base images by their keys, taken from the cache or made: as many at once as there are CPUs.
+
+    Each is compressed in one stream by one thread, so their bytes are the same however many are made at a time.
+    """
+    parts: dict[str, Part] = {}
+    for part in tree.parts:
+        if part.key is not None:
+            parts.setdefault(_name(part.key), part)
+    stop = threading.Event()
+
+    def one(part: Part) -> Segment:
+        return _segment(part, cache, progress, stop)
+
+    # the largest first, and in this thread: memory of others costs more; nobody else begins when all is done
+    first, *others = sorted(parts, key=lambda name: -parts[name].size) or [""]
+    with ThreadPoolExecutor(_helpers(), thread_name_prefix="segment") as pool:
+        waiting = {name: pool.submit(one, parts[name]) for name in others}
+        try:
+            made = {first: one(parts[first])} if first else {}
+            for name, future in waiting.items():
+                made[name] = one(parts[name]) if future.cancel() else future.result()
+            return made
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _helpers() -> int:
+    return max(1, min(_AT_ONCE_MAX, len(os.sched_getaffinity(0))) - 1)
+
+
+def _name(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True)
+
+
+def _segment(part: Part, cache: SegmentCache, progress: Progress, stop: threading.Event) -> Segment:
+    assert part.key is not None
     task = progress.task(f"{part.location} {part.source}", part.size)
+
+    def advance(count: int) -> None:
+        if stop.is_set():
+            raise CancelledError
+        task.advance(count)
+
     with part.placed():
-        segment, known = cache.cached(part.key, lambda: _read(part, task.advance))
+        segment, known = cache.cached(part.key, lambda: _read(part, part.read(advance)))
     task.done("cached" if known else units.size(segment.raw_size))
-    return segment, known
+    return segment
 
 
-def _read(part: Part, count: Callable[[int], None]) -> Iterator[Entry]:
+def _read(part: Part, entries: Iterable[Entry]) -> Iterator[Entry]:
     """The entries of a part; one that no initrd can hold is a fault at the part's place in the spec."""
-    for entry in part.read(count):
+    for entry in entries:
         if (fault := cpio.too_large(entry)) is not None:
             fault.where = part.where
             raise fault

@@ -151,7 +151,7 @@ def write_tree(tree: Tree, sink: Sink) -> None:
     tar = TarWriter(sink)
     for part in tree.parts:
         with part.placed():
-            for entry in part.read(_nobody):
+            for entry in tree.read(part, _nobody):
                 tar.add(entry, part.records)
     tar.finish()
 

@@ -77,11 +77,19 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`apk` takes the package databases of init images as their parts are read; a part after them needs all of them."""
+    """`apk` takes the package databases of init images in their order; a part after them needs all of them."""
 
     parts: tuple[Part, ...]
     apk: list[bytes] = field(default_factory=list)
     sbom: bytes = b""  # the bill of materials that stands in the tree; b"" = none
+
+    def read(self, part: Part, count: Count) -> Iterator[Entry]:
+        """The entries of `part`, whose package database is put into `apk` when it comes by."""
+        for entry in part.read(count):
+            if part.has_root_apk and entry.name == APK_DATABASE and entry.kind == FILE:
+                self.apk.append(content(entry))
+                entry = entry._replace(open=partial(io.BytesIO, self.apk[-1]))
+            yield entry
 
 
 def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
@@ -91,11 +99,9 @@ def tree(plan: Plan, bases: Mapping[str, BaseImage], options: Options) -> Tree:
     last_init = max((n for n, e in enumerate(plan.entries) if isinstance(e, InitEntry)), default=-1)
     for n, entry in enumerate(plan.entries):
         made = _parts(entry, bases, options)
-        if isinstance(entry, InitEntry):
-            if options.strict:
-                later = [bases[e.ref] for e in plan.entries[n + 1 :] if isinstance(e, InitEntry) and e.ref in bases]
-                made = [_before(part, later) for part in made]
-            made = [_noted(part, apk) for part in made]
+        if isinstance(entry, InitEntry) and options.strict:
+            later = [bases[e.ref] for e in plan.entries[n + 1 :] if isinstance(e, InitEntry) and e.ref in bases]
+            made = [_before(part, later) for part in made]
         parts += made
         if n == last_init:
             parts.append(_generated("init", "LINUXKIT.apkinit", lambda: _apk(apk)))
@@ -175,19 +181,6 @@ def _before(part: Part, later: Sequence[BaseImage]) -> Part:
         return (entry for entry in part.entries(count) if not entry.name.startswith(gone))
 
     return replace(part, entries=entries, key={**part.key, "before": [_layers(base) for base in later]})
-
-
-def _noted(part: Part, apk: list[bytes]) -> Part:
-    """The same part, whose package database is put into `apk` when it comes by."""
-
-    def entries(count: Count) -> Iterator[Entry]:
-        for entry in part.entries(count):
-            if entry.name == APK_DATABASE and entry.kind == FILE:
-                apk.append(content(entry))
-                entry = entry._replace(open=partial(io.BytesIO, apk[-1]))
-            yield entry
-
-    return replace(part, entries=entries)
 
 
 def _apk(databases: list[bytes]) -> list[Entry]:

@@ -17,6 +17,7 @@ from imagelab import KERNEL, Lab, file, folder, hardlink, symlink
 
 from pxeserver.errors import PxeServerError
 from pxeserver.images import build as build_module
+from pxeserver.images import initrd
 
 IMAGES = ("l/init:1", "l/layers:1", "l/label:1", "l/zstd:1")
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
@@ -88,17 +89,18 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Lab]:
 @contextmanager
 def other_circumstances(folder_: Path, workers: int) -> Iterator[None]:
     """Elsewhere, at another time zone's midnight, with as many threads."""
-    here, zone, before = Path.cwd(), os.environ.get("TZ"), build_module._AT_ONCE
+    here, zone, before = Path.cwd(), os.environ.get("TZ"), (build_module._AT_ONCE, initrd._helpers)
     os.chdir(folder_)
     mask = os.umask(0o077)
     os.environ["TZ"] = "Asia/Tokyo"
     build_module._AT_ONCE = workers
+    initrd._helpers = lambda: workers
     try:
         yield
     finally:
         os.chdir(here)
         os.umask(mask)
-        build_module._AT_ONCE = before
+        build_module._AT_ONCE, initrd._helpers = before
         os.environ.pop("TZ")
         if zone is not None:
             os.environ["TZ"] = zone
