@@ -45,8 +45,41 @@ class Document:
         return Where(self.file, None, None, shown)
 
 
+DEPTH_MAX = 200
+ALIAS_NODES_MAX = 100_000  # nodes reached through aliases; more is an attack ("billion laughs"), not a document
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with Go's scalar rules."""
+    """SafeLoader with Go's scalar rules, and with tabs where Go and YAML 1.2 take them: between tokens, as JSON has
+    them, and inside plain text; never as indentation."""
+
+    file = ""
+
+    def scan_to_next_token(self) -> None:
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            while self.peek() == "\t":
+                self.forward()
+            super().scan_to_next_token()
+
+    def scan_plain_spaces(self, indent: int, start_mark: yaml.Mark) -> list[str] | None:
+        length = 0
+        while self.peek(length) in " \t":
+            length += 1
+        blanks = self.prefix(length)
+        if "\t" not in blanks:
+            return super().scan_plain_spaces(indent, start_mark)
+        self.forward(length)
+        if self.peek() in "\0\r\n\x85\u2028\u2029":
+            return super().scan_plain_spaces(indent, start_mark)  # blanks before the end of a line are nothing
+        return [blanks]
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        """The scanner's work grows with the square of the depth: what is too deep is refused at once."""
+        if self.flow_level >= DEPTH_MAX:
+            at = Where(self.file, self.line + 1, self.column + 1)
+            raise UsageError("yaml-too-deep", f"nested more than {DEPTH_MAX} levels deep", where=at)
+        super().fetch_flow_collection_start(token)
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -92,9 +125,6 @@ _Loader.add_constructor(_TAG + "int", _go_int)
 _Loader.add_constructor(_TAG + "binary", _binary)
 _Loader.add_constructor(_TAG + "timestamp", lambda _, node: str(node.value))
 _Loader.add_multi_constructor("!", lambda _, __, node: str(node.value))  # own tags mean nothing: the text stays
-
-DEPTH_MAX = 200
-ALIAS_NODES_MAX = 100_000  # nodes reached through aliases; more is an attack ("billion laughs"), not a document
 
 
 class _Builder:
@@ -188,13 +218,17 @@ def parse(text: str | bytes, file: str = "") -> Document:
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
+        loader.file = file
         node = loader.get_node() if loader.check_node() else None
         if node is not None:
             doc.data = _Builder(loader, doc).build(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
-        raise UsageError("yaml-syntax", f"not YAML: {error.problem or error.context}", where=at) from None
+        hint = "indent with spaces" if "'\\t'" in str(error.problem) else ""
+        raise UsageError("yaml-syntax", f"not YAML: {error.problem or error.context}", hint=hint, where=at) from None
+    except yaml.reader.ReaderError as error:
+        raise UsageError("yaml-syntax", f"not YAML: {_first_line(error)}", where=_place(text, file, error)) from None
     except RecursionError:
         raise UsageError("yaml-too-deep", f"nested more than {DEPTH_MAX} levels deep", where=Where(file)) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -203,6 +237,15 @@ def parse(text: str | bytes, file: str = "") -> Document:
         if loader is not None:
             loader.dispose()
     return doc
+
+
+def _place(text: str | bytes, file: str, error: yaml.reader.ReaderError) -> Where:
+    """Where the reader met what is no text; it counts bytes that are no UTF-8, and otherwise characters."""
+    if isinstance(text, bytes) and error.encoding != "unicode":
+        head = text[: error.position].decode("utf-8", "replace")
+    else:
+        head = (text if isinstance(text, str) else text.decode("utf-8", "replace"))[: error.position]
+    return Where(file, head.count("\n") + 1, len(head) - head.rfind("\n"))
 
 
 def _shape(value: Any) -> str:

@@ -63,6 +63,20 @@ def test_merged_maps_own_keys_first_then_the_map_named_first() -> None:
     assert str(doc.where(("c", "z"))) == "f:2:17: c.z"
 
 
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("a:\tb\t\n", {"a": "b"}),
+        ("a: b\tc \t# d\n", {"a": "b\tc"}),
+        ("a: b\t\n  c\n", {"a": "b c"}),
+        ("a: 'x'\t# y\nb:\t\n  - z\t\n", {"a": "x", "b": ["z"]}),
+        ('{\n\t"a":\t1,\n\t"b": [\t"c"\t]\n}\n', {"a": 1, "b": ["c"]}),
+    ],
+)
+def test_tabs_separate_as_in_json_and_go(text: str, data: Any) -> None:
+    assert yamlpos.parse(text).data == data
+
+
 def test_places_of_keys_values_and_missing_parts() -> None:
     doc = yamlpos.parse("a:\n  - b: 1\n    c: [x, y]\n", "f")
     assert str(doc.where(("a", 0, "b"))) == "f:2:8: a[0].b"
@@ -91,9 +105,15 @@ def test_places_of_keys_values_and_missing_parts() -> None:
         ('a: "\\ud800"\n', "yaml-bad-value", "half a character"),
         ('"\\ud800": a\n', "yaml-bad-value", "half a character"),
         ('a: "\\UFFFFFFFF"\n', "yaml-syntax", "not YAML"),
-        ("\x01", "yaml-syntax", "not YAML"),
+        ("a: b\nc: \x01", "yaml-syntax", "f:2:4: not YAML"),
+        (b"\xc3\xa9: \xc3\xa9\xe9\n", "yaml-syntax", "f:1:5: not YAML"),
+        (b"\xc3\xa9: \x01\n", "yaml-syntax", "f:1:4: not YAML"),
+        ("a:\n\tb: 1\n", "yaml-syntax", "f:2:1: not YAML"),
+        ("-\tb\n", "yaml-syntax", "f:1:2: not YAML"),
+        ("a: b\n\t# c\nd: e\n", "yaml-syntax", "f:2:1: not YAML"),
         ("[" * 150 + "]" * 150, "", ""),
-        ("[" * 5000, "yaml-too-deep", "200 levels"),
+        ("[" * 1_000_000, "yaml-too-deep", "f:1:201: nested more than 200 levels"),
+        ("- " * 5000, "yaml-too-deep", "200 levels"),
         ("%YAML 9.9\n---\na\n", "yaml-syntax", "not YAML"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pxeserver.boot.cmdline import check_length
 from pxeserver.config import Config
-from pxeserver.errors import PxeServerError, Refused
+from pxeserver.errors import PxeServerError, Refused, Where
 from pxeserver.images import initrd, outputs, tree, trust
 from pxeserver.images.catalogue import Catalogue, checked_tag
 from pxeserver.images.initrd import Assembled
@@ -213,9 +213,9 @@ def _stored(
     """The image in the catalogue; None without a kernel, which is a fault when nothing else was asked for."""
     if ready.kernel is None:
         if not request.formats:
-            raise Refused(
-                "spec-no-kernel", f"{request.name} has no kernel, so no machine could boot it", hint="add kernel.image"
-            )
+            said = f"{request.name} has no kernel, so no machine could boot it"
+            where = Where(request.specs[-1].name, field="kernel.image")
+            raise Refused("spec-no-kernel", said, hint="add kernel.image", where=where)
         store.drop_unused([ready.initrd.digest])
         return None
     image = Image(ready.digest, request.name, ready.kernel, ready.initrd, ready.cmdline, request.arch)

@@ -234,9 +234,14 @@ def _file(entry: TreeEntry) -> Entry:
     if entry.content is not None:
         return text(entry.path, entry.content, entry.mode, **owner)
     assert entry.source is not None
-    if entry.source.is_file():
-        return from_disk(entry.path, entry.source, entry.mode, **owner)
-    if entry.source.exists():
+    try:
+        if entry.source.is_file():
+            return from_disk(entry.path, entry.source, entry.mode, **owner)
+        there = entry.source.exists()
+    except OSError as error:  # too long, or in a folder that is closed to us
+        text_ = f"cannot look for {entry.source}: {error.strerror}"
+        raise NotFound("file-source-missing", text_, where=entry.where) from None
+    if there:
         raise UsageError("file-source-kind", f"{entry.source} is no plain file", where=entry.where)
     hint = "" if entry.source.is_absolute() else f"it was looked for from {Path.cwd()}"
     raise NotFound("file-source-missing", f"no file {entry.source}", hint=hint, where=entry.where)

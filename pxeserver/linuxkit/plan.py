@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def uses(loaded: Loaded) -> tuple[Use, ...]:
 def plan(
     loaded: Loaded,
     images: Mapping[str, ImageDefaults],
-    present: Callable[[Path], bool] = Path.exists,
+    present: Callable[[Path], bool] = os.path.exists,
     taken: Container[str] = (),
 ) -> Plan:
     """The whole tree. `images` holds at least those of the containers, by expanded reference.
