@@ -93,7 +93,7 @@ def _index(files: tarstore.Files, store: Store, name: str) -> list[Descriptor]:
         raise UsageError(
             "archive-bad", f"{name} has no index.json", hint="pxeserver images export IMAGE -f oci makes such a file"
         )
-    return [oci.descriptor(e) for e in index.get("manifests") or []]
+    return oci.descriptors(index, "manifests")
 
 
 def _images(store: Store, name: str, index: Sequence[Descriptor]) -> list[tuple[Descriptor, list[str]]]:

@@ -63,7 +63,7 @@ def _key(file: str) -> ec.EllipticCurvePublicKey:
 def check(layout: Layout, manifest: Descriptor, digests: Collection[str], known: Sequence[Key]) -> Iterator[str]:
     """What is wrong with each signature of a signature manifest; "" for one that is valid for one of `digests`."""
     try:
-        layers = [oci.descriptor(x) for x in layout.read_json(manifest.digest).get("layers") or []]
+        layers = oci.descriptors(layout.read_json(manifest.digest), "layers")
     except PxeServerError as error:
         yield error.message
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pxeserver.checked import replace
-from pxeserver.errors import NotFound, UsageError
+from pxeserver.errors import NotFound, PxeServerError, UsageError, Where
 from pxeserver.images import tarread
 from pxeserver.images.entry import FILE, Entry
 from pxeserver.linuxkit import loader, metadata, reference
@@ -87,6 +87,9 @@ class InputTar:
                     if entry.name == wanted and entry.kind == FILE and entry.open is not None:
                         text = entry.open().read(entry.size)
                     start = end
+        except PxeServerError as error:
+            error.where = error.where or Where(str(self._path))
+            raise
         except OSError as error:
             raise NotFound("input-tar-missing", f"cannot read {self._path}: {error.strerror}") from None
         return runs, text

@@ -117,5 +117,5 @@ def base_image(layout: Layout, ref: str, manifest: Descriptor, index: Descriptor
     if body.get("schemaVersion") == 1:
         raise PxeServerError("oci-malformed", f"{ref} has a manifest of the old schema 1, which has no digests")
     conf = layout.read_json(oci.descriptor(body.get("config")).digest)
-    layers = tuple(oci.descriptor(x) for x in body.get("layers") or [])
+    layers = tuple(oci.descriptors(body, "layers"))
     return BaseImage(ref, manifest.digest, layout, layers, conf, manifest, index)

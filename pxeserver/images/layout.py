@@ -50,10 +50,7 @@ class Layout:
             raw = self.index_file.read_bytes()
         except FileNotFoundError:
             return ()
-        entries = oci.parse(raw, str(self.index_file)).get("manifests") or []
-        if not isinstance(entries, list):
-            raise PxeServerError("oci-malformed", f"{self.index_file}: manifests is not a list")
-        return tuple(oci.descriptor(e) for e in entries)
+        return tuple(oci.descriptors(oci.parse(raw, str(self.index_file)), "manifests", str(self.index_file)))
 
     def named(self, ref: str) -> tuple[Descriptor, ...]:
         """The entries with exactly this name, newest last; several when they are for different platforms."""
@@ -96,12 +93,12 @@ class Layout:
         body = self.read_json(manifest.digest)
         if not body.get("config"):
             raise PxeServerError("oci-malformed", f"{manifest.digest} is no image manifest of today")
-        return [oci.descriptor(x) for x in (body["config"], *(body.get("layers") or []))]
+        return [oci.descriptor(body["config"]), *oci.descriptors(body, "layers")]
 
 
 def for_platforms(index: dict[str, Any], ref: str, platforms: Sequence[str]) -> list[Descriptor]:
     """The manifests of a parsed index for all of `platforms` ("linux/arm64", variants ignored; none: every one)."""
-    found = [oci.descriptor(x) for x in index.get("manifests") or []]
+    found = oci.descriptors(index, "manifests")
     have = {f"{m.platform.get('os')}/{m.platform.get('architecture')}": m for m in reversed(found)}
     if not platforms:
         return found
@@ -114,7 +111,7 @@ def for_platforms(index: dict[str, Any], ref: str, platforms: Sequence[str]) -> 
 
 def choose(index: dict[str, Any], ref: str, arch: str) -> Descriptor:
     """The first linux/`arch` manifest of a parsed image index; NotFound "image-platform" otherwise."""
-    entries = [oci.descriptor(e) for e in index.get("manifests") or []]
+    entries = oci.descriptors(index, "manifests")
     for entry in entries:
         if entry.platform.get("os") == "linux" and entry.platform.get("architecture") == arch:
             return entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pxeserver.errors import PxeServerError
 
@@ -62,8 +62,19 @@ def descriptor(body: Any) -> Descriptor:
             platform={str(k): str(v) for k, v in (body.get("platform") or {}).items() if isinstance(v, str)},
             artifact_type=str(body.get("artifactType") or ""),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise PxeServerError("oci-malformed", f"not an OCI descriptor: {error!r}") from None
+
+
+def descriptors(body: Mapping[str, Any], key: Literal["manifests", "layers"], what: str = "") -> list[Descriptor]:
+    """Those that a parsed index or manifest lists, none where it has no such list.
+
+    PxeServerError "oci-malformed", which names `what` it is.
+    """
+    found = body.get(key) or []
+    if not isinstance(found, list):
+        raise PxeServerError("oci-malformed", f"{what + ': ' if what else ''}{key} is not a list")
+    return [descriptor(x) for x in found]
 
 
 def checked_digest(text: str) -> str:
@@ -78,7 +89,10 @@ def parse(raw: bytes, what: str) -> dict[str, Any]:
     """A JSON object, or PxeServerError "oci-malformed" naming `what`."""
     try:
         body = json.loads(raw)
-    except ValueError as error:
+        if b"\\u" in raw:  # half a character becomes U+FFFD, as for Go: nothing could be written with it
+            text = json.dumps(body, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            body = json.loads(text.decode("utf-16", "replace"))
+    except (ValueError, RecursionError) as error:
         raise PxeServerError("oci-malformed", f"{what} is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise PxeServerError("oci-malformed", f"{what} is not a JSON object")

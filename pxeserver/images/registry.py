@@ -142,11 +142,11 @@ class RegistrySource:
         self, endpoint: Endpoint, repository: str, index: dict[str, Any], manifest: Descriptor, ref: str
     ) -> None:
         """What the index says about the image itself (SBOMs), so that a later build finds it in the store."""
-        for entry in map(oci.descriptor, index.get("manifests") or []):
+        for entry in oci.descriptors(index, "manifests"):
             if entry.annotations.get("vnd.docker.reference.digest") == manifest.digest:
                 self._manifest(endpoint, repository, entry.digest, ref)
                 content = self._store.read_json(entry.digest)
-                self._fetch_all(endpoint, repository, [oci.descriptor(x) for x in content.get("layers") or []])
+                self._fetch_all(endpoint, repository, oci.descriptors(content, "layers"))
 
     def _fetch_all(self, endpoint: Endpoint, repository: str, blobs: Sequence[Descriptor]) -> None:
         absent = {b.digest: b for b in blobs if not self._store.has(b.digest)}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pxeserver.errors import PxeServerError
 from pxeserver.images import oci
 from pxeserver.images.layers import BaseImage
 
@@ -25,20 +26,32 @@ _PATHS = {"packages": "packageFileName", "files": "fileName"}
 
 
 def documents(base: BaseImage) -> Iterator[dict[str, Any]]:
-    """The SPDX documents that the image's index attests for the chosen manifest; none without an index."""
+    """The SPDX documents that the image's index attests for the chosen manifest; none without an index.
+
+    PxeServerError "oci-malformed" for one whose lists are none.
+    """
     if base.index is None:
         return
-    for entry in map(oci.descriptor, base.layout.read_json(base.index.digest).get("manifests") or []):
+    for entry in oci.descriptors(base.layout.read_json(base.index.digest), "manifests"):
         notes = entry.annotations
         if notes.get("vnd.docker.reference.type") != "attestation-manifest":
             continue
         if notes.get("vnd.docker.reference.digest") != base.digest or not base.layout.has(entry.digest):
             continue
-        for layer in map(oci.descriptor, base.layout.read_json(entry.digest).get("layers") or []):
+        for layer in oci.descriptors(base.layout.read_json(entry.digest), "layers"):
             if layer.annotations.get("in-toto.io/predicate-type") == _PREDICATE and base.layout.has(layer.digest):
                 predicate = base.layout.read_json(layer.digest).get("predicate")
                 if isinstance(predicate, dict):
-                    yield predicate
+                    yield _checked(predicate, base)
+
+
+def _checked(document: dict[str, Any], base: BaseImage) -> dict[str, Any]:
+    for name in _LISTS:
+        items = document.get(name) or []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            text = f"{name} in the SPDX document of {base.ref} is not a list of maps"
+            raise PxeServerError("oci-malformed", text, hint="--no-sbom builds without it")
+    return document
 
 
 def merged(parts: Iterable[tuple[BaseImage, str]], *, strict: bool = False, now: float | None = None) -> bytes:

@@ -226,8 +226,8 @@ class Store(Layout):
             if entry.media_type not in (*oci.INDEXES, *oci.MANIFESTS) or not self.has(entry.digest):
                 continue
             body = self.read_json(entry.digest)
-            children = [*(body.get("manifests") or []), *(body.get("layers") or []), body.get("config")]
-            todo += [oci.descriptor(c) for c in children if c]
+            todo += [*oci.descriptors(body, "manifests"), *oci.descriptors(body, "layers")]
+            todo += [oci.descriptor(body["config"])] if body.get("config") else []
         return seen
 
     def drop_unused(self, candidates: Iterable[str]) -> int:

@@ -89,7 +89,7 @@ def _names(text: str) -> Iterator[str]:
 def _of_index(files: tarstore.Files, store: Store) -> Iterator[tuple[str, Descriptor]]:
     """Images of an OCI layout; a name that is a tag alone tells nothing, and is passed over."""
     index = tarstore.listed(files, "index.json", store)
-    for entry in map(oci.descriptor, (index or {}).get("manifests") or ()):
+    for entry in oci.descriptors(index or {}, "manifests"):
         name = entry.annotations.get(_CONTAINERD_NAME) or entry.ref
         if "/" in name or ":" in name:
             yield from ((full, entry) for full in _names(name))

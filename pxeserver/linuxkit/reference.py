@@ -14,7 +14,7 @@ from pxeserver.errors import UsageError, Where
 DEFAULT_DOMAIN = "docker.io"
 
 _DOMAIN = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?")
-_PART = re.compile(r"[a-z0-9._-]+")
+_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")  # OCI distribution specification, <name>
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -80,7 +80,7 @@ def _fault(ref: str, domain: str, path: str) -> str:
         return f'"{domain}" is no registry'
     for part in path.split("/"):
         if not _PART.fullmatch(part):
-            may = f'"{part}" may hold small letters, digits, dots, dashes and underscores only'
+            may = f'"{part}" may hold small letters and digits, with dots, dashes and underscores between them, only'
             return may if part else "an empty part"
     return "it is longer than 255 characters" if len(path) > 255 else ""
 

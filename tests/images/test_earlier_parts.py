@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from imagelab import KERNEL, Bases, Lab, file, folder
 
-from pxeserver.errors import NotFound, UsageError
+from pxeserver.errors import NotFound, PxeServerError, UsageError
 from pxeserver.images import oci
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.oci import Descriptor
@@ -136,6 +136,25 @@ def test_a_tar_that_does_not_tell_its_spec_is_refused(lab: Lab, earlier: Path, t
     with pytest.raises(NotFound) as missing:
         tarred(lab, SPEC, input_tar=tmp_path / "none.tar")
     assert missing.value.slug == "input-tar-missing"
+    (tmp_path / "cut.tar").write_bytes(b"x" * 10_000)
+    with pytest.raises(PxeServerError, match=r"^error\[tar-malformed\]: .*/cut.tar: not a tar"):
+        tarred(lab, SPEC, input_tar=tmp_path / "cut.tar")
+
+
+@pytest.mark.parametrize(
+    "odd", [True, 5, "x", {"a": 1}, [None], [5], [{}], [{"digest": "sha256:" + "1" * 64, "size": float("inf")}]]
+)
+@pytest.mark.parametrize("key", ["manifests", "layers"])
+def test_lists_of_descriptors_that_are_none_are_refused(lab: Lab, key: str, odd: object) -> None:
+    image = lab.bases.image("l/init:1", [file("init")])
+    lab.bases.remove(image.ref)
+    if key == "manifests":
+        top = lab.bases.add_json(oci.INDEX, {"schemaVersion": 2, "manifests": odd})
+    else:
+        top = lab.bases.add_json(oci.MANIFEST, lab.bases.read_json(image.digest) | {"layers": odd})
+    lab.bases.tag(image.ref, top)
+    with pytest.raises(PxeServerError, match=r"^error\[oci-malformed\]: web.yml:\d+:\d+: init\[0\]: "):
+        lab.build(SPEC)
 
 
 def attested(bases: Bases, name: str, predicate: dict[str, Any]) -> None:
@@ -185,6 +204,21 @@ def test_sboms_are_merged_under_the_folders_of_their_images(lab: Lab) -> None:
     assert [x["licenseId"] for x in document["hasExtractedLicensingInfos"]] == ["init", "tool"]
     assert list(document).index("externalDocumentRefs") < list(document).index("creationInfo")
     assert (document["spdxVersion"], document["creationInfo"]["created"]) == ("SPDX-2.3", "2017-04-18T16:30:00Z")
+
+
+@pytest.mark.parametrize("packages", [5, "x", [5], [[]], [None], True])
+def test_an_sbom_that_is_none_is_refused(lab: Lab, packages: object) -> None:
+    attested(lab.bases, "init", {"packages": packages})
+    with pytest.raises(PxeServerError, match="packages in the SPDX document of docker.io/l/init:1") as caught:
+        lab.build(SPEC, sbom="sbom.spdx.json")
+    assert caught.value.slug == "oci-malformed"
+    lab.build(SPEC)
+
+
+def test_half_a_character_in_an_sbom_is_replaced(lab: Lab) -> None:
+    attested(lab.bases, "init", {"packages": [{"name": "a\ud800b\ud83d\ude00"}]})
+    document = json.loads(lab.tree(lab.build(SPEC, sbom="sbom.spdx.json"))["sbom.spdx.json"].data)
+    assert document["packages"] == [{"name": "a\ufffdb\U0001f600"}]
 
 
 def test_an_sbom_has_no_random_id_and_no_clock_unless_asked(lab: Lab) -> None:
