@@ -98,8 +98,15 @@ class _Fixed:
             name in self._hides or "" in self._opaque or any(self._covered(p) for p in _above(name))
         ):
             return False
+        if top and self._below_a_file(top):
+            return False
         self._here[name] = not is_folder
         return True
+
+    def _below_a_file(self, top: str) -> bool:
+        """Nothing is below what this layer has as a file or link: unpacked, it would be where the link leads to."""
+        here = self._here.get(top)
+        return here or here is None and any(self._here.get(p, False) for p in _above(top))
 
     def _covered(self, path: str) -> bool:
         return self._hides.get(path, False) or path in self._opaque

@@ -26,7 +26,7 @@ from pxeserver.model import Blob
 
 APK_DATABASE = "lib/apk/db/installed"
 SPEC_CMDLINE = b"\0"  # stands for the spec's own command line, so that changing it does not change the kernel's segment
-_FORMAT = 2  # of what a segment's bytes depend on beyond its key; count up when flattening or writing changes
+_FORMAT = 3  # of what a segment's bytes depend on beyond its key; count up when flattening or writing changes
 _KEEP_SECONDS = 30 * 86400
 
 

@@ -80,6 +80,16 @@ def test_the_last_of_duplicates_counts_and_the_first_for_linuxkit(bases: Bases) 
     assert (fixed[-1], strict) == (b"two", [b"one"])
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_nothing_is_below_a_link_of_the_same_layer(bases: Bases, strict: bool) -> None:
+    """The kernel would follow the link, out of the container's folder too."""
+    layer = [symlink("a", "/etc"), file("a/x"), file("a/b/c"), folder("a/b"), file("a/b/d"), file("f"), file("f/x")]
+    base = bases.image("l/a:1", [folder("a"), file("a/low")], layer)
+    assert names(base, strict=strict) == ["a", "f"]
+    folder_again = [symlink("a", "/etc"), folder("a"), file("a/x")]
+    assert names(bases.image("l/b:1", folder_again)) == ["a", "a", "a/x"]
+
+
 def test_bookkeeping_of_aufs_is_no_file(bases: Bases) -> None:
     assert names(bases.image("l/a:1", [folder(".wh..wh.plnk"), file(".wh..wh.aufs"), file("f")])) == ["f"]
 
