@@ -32,6 +32,8 @@ class Request:
     @property
     def query(self) -> dict[str, str]:
         """The query's last value of each name."""
+        if not self.head.query:
+            return {}
         return dict(parse_qsl(self.head.query, keep_blank_values=True, errors="replace", max_num_fields=100))
 
     @property

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 
 from pxeserver.boot import personal
@@ -141,7 +142,7 @@ class BootRoutes:
         self, request: Request, path: Path, etag: str, kind: str, token: Token | None, what: File, name: str
     ) -> Response:
         try:
-            file = path.open("rb", buffering=0)
+            file = FileIO(path)
         except OSError:
             return _NOT_FOUND
         headers = _NO_STORE if what == "loader" else _FOREVER

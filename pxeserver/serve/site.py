@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +44,7 @@ class Site:
         kind = self.blobs.get("sha256:" + hex_digest)
         if kind is None:
             return None
-        return Layout(self.config.data / "store").blob_path("sha256:" + hex_digest), kind
+        return _blob_path(self.config.server.data, "sha256:" + hex_digest), kind
 
     def serves(self, ifindex: int, peer: str = "") -> bool:
         """True for an interface that we answer on, and on the loopback for `doctor` and `selftest`.
@@ -105,6 +106,11 @@ class Site:
         """The first known machine with one of these MACs, else the first that was ever seen."""
         found = [machine for mac in macs if (machine := self.view.machine(mac)) is not None]
         return next((machine for machine in found if machine.known), found[0] if found else None)
+
+
+@lru_cache(maxsize=256)  # a rack asks for few files, each machine for many parts of them
+def _blob_path(data: str, digest: Digest) -> Path:
+    return Layout(Path(data) / "store").blob_path(digest)
 
 
 class Once:

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from os import read, write
 from typing import Literal
 
 from pxeserver.serve.blocks import Blocks
@@ -57,8 +58,8 @@ class Transfer:
 
     __slots__ = (
         *("over", "peer", "request"),
-        *("_acked", "_batch", "_began", "_blocks", "_count", "_emit", "_ended", "_frames", "_loop", "_measure_at"),
-        *("_moved", "_name", "_packets", "_receive", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_step"),
+        *("_acked", "_batch", "_began", "_blocks", "_count", "_due", "_ended", "_fd", "_frames", "_loop", "_measure_at"),
+        *("_moved", "_name", "_packets", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_step"),
         *("_terms", "_tries", "_variance", "_wait", "_windowsize"),
     )
 
@@ -72,7 +73,7 @@ class Transfer:
         ended: Callable[[Transfer, Outcome], None],
     ) -> None:
         self._loop = express()
-        self._sock, self._receive, self._emit = sock, sock.recv, sock.send
+        self._sock, self._fd = sock, sock.fileno()
         self.peer: tuple[str, int] = sock.getpeername()[:2]
         self.request = request
         self._name = name
@@ -91,6 +92,7 @@ class Transfer:
         self._rto = min(float(terms.timeout), RTO_MAX) if terms.timeout else RTO_FIRST
         self._wait = self._rto  # seconds after `_moved` at which what is out is sent again
         self._tries = 0  # sends of what is out now, less one
+        self._due: bytes | None = None  # the ACK of all that is out, if that was sent once and kept blocks follow it
         self._segmented: bool | None = None if terms.windowsize > 1 else False  # None: not tried yet
         self.over = False
 
@@ -100,41 +102,45 @@ class Transfer:
         return self._acked <= 0 and self._moved == self._began
 
     def start(self) -> None:
-        self._loop.watch(self._sock.fileno(), self._readable)
+        self._loop.watch(self._fd, self._readable)
         self._send()
 
     def _readable(self, now: float) -> bool:
         """A datagram of the client's has come. True when the transfer is over: whoever hears of it may have plans."""
-        receive, emit = self._receive, self._emit  # what a slot holds is called faster by a name
         try:
-            raw = receive(_DATAGRAM_MAX)
+            raw = read(self._fd, _DATAGRAM_MAX)
         except OSError as error:
             return self._failed(error)
-        sent, frames = self._sent, self._frames
-        if raw != _ACKS[sent & 0xFFFF] or sent >= len(frames) or self._tries:
+        if raw != self._due:
             return self._read_all(raw, now)
         if now > self._measure_at:
             self._measure(now)
-        self._acked = sent
         self._moved = now
-        if self._windowsize == 1:
-            self._sent = sent + 1
-            try:
-                emit(frames[sent])
-            except OSError:
-                pass  # as good as a lost packet: it is sent again
+        self._acked = sent = self._sent
+        if self._windowsize != 1:
+            self._next_window(sent)
             return False
+        self._sent = end = sent + 1
+        try:
+            write(self._fd, self._frames[sent])
+        except OSError:
+            pass  # as good as a lost packet: it is sent again
+        self._due = _ACKS[end & 0xFFFF] if end < self._count else None
+        return False
+
+    def _next_window(self, sent: int) -> None:
+        """The window behind block `sent`, whose ACK was due."""
         end = self._sent = min(sent + self._windowsize, self._count)
+        self._due = _ACKS[end & 0xFFFF] if end < self._count else None
         if not self._segmented:
-            self._transmit(frames[sent:end])
-            return False
+            self._transmit(self._frames[sent:end])
+            return
         step, batch, packets = self._step, self._batch, self._packets
         try:
             for start in range(sent, end, batch):
-                emit(packets[start * step : min(start + batch, end) * step])
+                write(self._fd, packets[start * step : min(start + batch, end) * step])
         except OSError:
             pass  # if the kernel does not cut these up any more, `_transmit` will see it when it sends them again
-        return False
 
     def _read_all(self, raw: bytes, now: float) -> bool:
         """What came, and what waits behind it: we are only called for what comes, not for what is left."""
@@ -143,7 +149,7 @@ class Transfer:
             if whole or self.over:
                 break  # what may be left was said before the client saw what is out now
             try:
-                raw = self._receive(_DATAGRAM_MAX)
+                raw = read(self._fd, _DATAGRAM_MAX)
             except OSError as error:
                 return self._failed(error)
         return self.over
@@ -194,11 +200,13 @@ class Transfer:
 
     def _send(self) -> None:
         """What is out now: the OACK, or the window behind the last acknowledged block."""
+        number = min(self._windowsize, self._count - self._acked) if self._acked >= 0 else 0
+        self._sent = max(0, self._acked) + number
+        fresh = self._tries == 0 and self._sent < len(self._frames)
+        self._due = _ACKS[self._sent & 0xFFFF] if fresh else None
         if self._acked < 0:
             self._say(tftp.pack_oack(self._terms.oack))
             return
-        number = min(self._windowsize, self._count - self._acked)
-        self._sent = self._acked + number
         try:
             window = self._blocks.window(self._acked + 1, number)
         except OSError as error:
@@ -213,7 +221,7 @@ class Transfer:
             self._segment(0)
             self._segmented = None
         try:
-            self._emit(raw)
+            write(self._fd, raw)
         except OSError:
             pass
 
@@ -240,7 +248,7 @@ class Transfer:
             self._segment(0)
         try:
             for frame in window:
-                self._emit(frame)
+                write(self._fd, frame)
         except OSError:
             pass
 
@@ -281,8 +289,9 @@ class Transfer:
         if self.over:
             return
         self.over = True
-        self._loop.unwatch(self._sock.fileno())
+        self._loop.unwatch(self._fd)
         self._sock.close()
+        self._fd = -1  # the number may soon be another's
         size = self._blocks.size
         self._blocks.close()
         done = size if result == "done" else min(size, max(0, self._acked) * self._terms.blksize)
