@@ -58,8 +58,8 @@ class Transfer:
 
     __slots__ = (
         *("over", "peer", "request"),
-        *("_acked", "_batch", "_began", "_blocks", "_count", "_due", "_ended", "_fd", "_frames", "_loop", "_measure_at"),
-        *("_moved", "_name", "_packets", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_step"),
+        *("_acked", "_batch", "_began", "_blocks", "_count", "_due", "_ended", "_fd", "_frames", "_loop"),
+        *("_measure_at", "_moved", "_name", "_packets", "_rto", "_segmented", "_sent", "_sock", "_srtt", "_step"),
         *("_terms", "_tries", "_variance", "_wait", "_windowsize"),
     )
 
