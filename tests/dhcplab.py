@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
 from pxeserver.local.interfaces import Interface
-from pxeserver.serve.dhcp import DhcpServer
+from pxeserver.serve.dhcp import Answer, DhcpServer
 from pxeserver.serve.udp import Datagram
 from pxeserver.wire import dhcp
 
@@ -28,6 +29,10 @@ class DhcpChannel:
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
         self.sent.append((dhcp.parse(data), peer, ifindex, own))
         return self.works
+
+    def send_all(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self.send(*answer)
 
 
 def feed(server: DhcpServer, channel: DhcpChannel) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Protocol
 
 from pxeserver import config as configuration
@@ -39,6 +40,13 @@ _DRAIN = 64  # packets per turn of the loop
 _REQUESTED_IP = 50
 
 
+Answer = tuple[bytes, tuple[str, int], int, str]  # payload, peer, ifindex and our address, as `send` takes them
+
+
+def _likeness(answer: Answer) -> tuple[int, tuple[str, int], int, str]:
+    return len(answer[0]), *answer[1:]
+
+
 class Channel(Protocol):
     """A port that datagrams come in by and leave from."""
 
@@ -47,6 +55,7 @@ class Channel(Protocol):
 
     def receive(self) -> udp.Datagram | None: ...
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool: ...
+    def send_all(self, answers: Sequence[Answer]) -> None: ...
 
 
 class UdpChannel:
@@ -61,6 +70,17 @@ class UdpChannel:
 
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
         return udp.send(self.sock, data, peer, ifindex, own)
+
+    def send_all(self, answers: Sequence[Answer]) -> None:
+        """What is alike by one call, which costs an eighth for each; what the kernel refuses is lost."""
+        for (size, peer, ifindex, own), group in groupby(answers, _likeness):
+            alike = [answer[0] for answer in group]
+            step = min(udp.SEGMENTS_MAX, udp.UDP_MAX // size)
+            for start in range(0, len(alike), step):
+                some = alike[start : start + step]
+                if len(some) == 1 or not udp.send_alike(self.sock, some, peer, ifindex, own):
+                    for one in some:
+                        self.send(one, peer, ifindex, own)
 
 
 def open_channels(configured: Config) -> list[Channel]:
@@ -134,32 +154,38 @@ class DhcpServer:
     def _readable(self, channel: Channel) -> bool:
         """Answer what has come, at most `_DRAIN` of it; True when that was all."""
         counts, clock, again, port = self.counts, self._clock, self._repeats.again, channel.port
+        repeated: list[Answer] = []
         for _ in range(_DRAIN):
             arrived = channel.receive()
             if arrived is None:
-                return True
+                break
             counts["received"] += 1
             now = clock()
             if (sent := again(port, arrived, now)) is not None:
-                counts["repeated"] += 1
-                channel.send(*sent)
-                continue
-            if not self._site.serves(arrived.ifindex, arrived.peer[0]):
-                self.counts["other-interface"] += 1
-                continue
+                repeated.append(sent)
+            else:
+                self._heard(channel, arrived, now)
+        if repeated:
+            counts["repeated"] += len(repeated)
+            channel.send_all(repeated)
+        return arrived is None
+
+    def _heard(self, channel: Channel, arrived: udp.Datagram, now: float) -> None:
+        if not self._site.serves(arrived.ifindex, arrived.peer[0]):
+            self.counts["other-interface"] += 1
+            return
+        try:
+            packet = dhcp.parse(arrived.data)
+        except WireError:
+            self.counts["malformed"] += 1
+            return
+        if packet.op == dhcp.BOOTREQUEST:
             try:
-                packet = dhcp.parse(arrived.data)
-            except WireError:
-                self.counts["malformed"] += 1
-                continue
-            if packet.op == dhcp.BOOTREQUEST:
-                try:
-                    self._packet(channel, arrived, packet, now)
-                except Exception:  # a fault of ours: it must not cost the packets behind this one
-                    self.counts["failed"] += 1
-                    if self.counts["failed"] == 1:
-                        log.exception("no answer to %s", arrived.data.hex())
-        return False
+                self._packet(channel, arrived, packet, now)
+            except Exception:  # a fault of ours: it must not cost the packets behind this one
+                self.counts["failed"] += 1
+                if self.counts["failed"] == 1:
+                    log.exception("no answer to %s", arrived.data.hex())
 
     def _packet(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, now: float) -> None:
         request = request_of(packet, channel.port)

@@ -9,6 +9,7 @@ import ctypes
 import os
 import socket
 import struct
+from collections.abc import Iterable
 
 from pxeserver.serve.udp import RECEIVE_BUFFER, SO_RCVBUFFORCE, Datagram
 from pxeserver.wire import ip
@@ -92,6 +93,10 @@ class RawChannel:
         if len(self._senders) > 10_000:
             self._senders.clear()
         self._senders[address] = sender
+
+    def send_all(self, answers: Iterable[tuple[bytes, tuple[str, int], int, str]]) -> None:
+        for answer in answers:
+            self.send(*answer)
 
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
         """To everybody on the interface, or to the station whose packet we answer: the client, or its relay."""

@@ -21,9 +21,9 @@ from typing import Literal
 
 from pxeserver.serve.blocks import Blocks
 from pxeserver.serve.express import express
+from pxeserver.serve.udp import SEGMENTS_MAX, SOL_UDP, UDP_MAX, UDP_SEGMENT
 from pxeserver.wire import tftp
 
-_SOL_UDP, _UDP_SEGMENT, _SEGMENTS_MAX, _UDP_MAX = 17, 103, 64, 65000
 RTO_FIRST, RTO_MAX = 1.0, 3.0  # seconds
 RTO_MIN = 0.05  # window 1; wider windows take longer to arrive, so they get twice that
 GIVE_UP = 30.0  # without progress
@@ -83,7 +83,7 @@ class Transfer:
         self._terms = terms
         self._windowsize = terms.windowsize
         self._step = terms.blksize + 4  # bytes of a packet
-        self._batch = min(_SEGMENTS_MAX, max(1, _UDP_MAX // self._step))  # packets by one call
+        self._batch = min(SEGMENTS_MAX, max(1, UDP_MAX // self._step))  # packets by one call
         self._ended = ended
         self._acked = -1 if terms.oack else 0  # -1: the OACK, which counts as block 0, is out
         self._sent = 0
@@ -227,7 +227,7 @@ class Transfer:
 
     def _segment(self, size: int) -> bool:
         try:
-            self._sock.setsockopt(_SOL_UDP, _UDP_SEGMENT, size)
+            self._sock.setsockopt(SOL_UDP, UDP_SEGMENT, size)
         except OSError:
             return False
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +15,10 @@ from pxeserver.local.ports import port_taken
 IP_PKTINFO = 8
 IPV6_PKTINFO = 50
 SO_RCVBUFFORCE = 33
+SOL_UDP, UDP_SEGMENT = 17, 103
+SEGMENTS_MAX, UDP_MAX = 64, 65000  # of one call: datagrams, bytes
 _INFO = struct.Struct("=I4s4s")  # struct in_pktinfo: ifindex, our address, destination address of the header
+_SEGMENT = struct.Struct("=H")
 _INFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: our address, ifindex
 _SPACE = socket.CMSG_SPACE(_INFO6.size)  # the larger of the two
 RECEIVE_BUFFER = 16 << 20  # 10,000 DISCOVERs at once; the default 208 KiB loses two of three of 5,000
@@ -82,6 +86,19 @@ def send(sock: socket.socket, data: bytes, peer: tuple[str, int], ifindex: int, 
     ipv6 = ":" in peer[0]
     try:
         sock.sendmsg((data,), _departure(ifindex, own, ipv6), 0, sockaddr(peer, ifindex) if ipv6 else peer)
+    except OSError:
+        return False
+    return True
+
+
+def send_alike(sock: socket.socket, datagrams: Sequence[bytes], peer: tuple[str, int], ifindex: int, own: str) -> bool:
+    """Datagrams of one size to one IPv4 address by one call: the kernel cuts them up (UDP_SEGMENT, udp(7)).
+
+    At most SEGMENTS_MAX, and UDP_MAX bytes. False if the kernel refused, as it does where a device makes no checksums.
+    """
+    size = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(len(datagrams[0])))
+    try:
+        sock.sendmsg(datagrams, (*_departure(ifindex, own, False), size), 0, peer)
     except OSError:
         return False
     return True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from dhcplab import ETH, DhcpChannel, datagram, feed
@@ -11,7 +14,8 @@ from servelab import captured
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.config import Config
 from pxeserver.model import Event, FleetView
-from pxeserver.serve.dhcp import DhcpServer
+from pxeserver.serve import udp
+from pxeserver.serve.dhcp import DhcpServer, UdpChannel
 from pxeserver.serve.recorder import Delivery, Recorder
 from pxeserver.serve.repeats import LONGEST, PAUSE
 from pxeserver.serve.site import Site
@@ -105,3 +109,33 @@ def test_a_change_of_the_interfaces_ends_it_for_all(server: Server) -> None:
     server.feed(DISCOVER, own="10.78.0.1")
     assert (server.offers, server.dhcp.counts["repeated"]) == (2, 1)
     assert server.channel.sent[-1][0].siaddr == "10.78.0.1"
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["segments", "one by one"])
+def test_many_answers_leave_by_few_calls_and_arrive_as_they_are(monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+    """More of one size than one call takes, then others: what UDP_SEGMENT would cut is what each was."""
+    calls: list[int] = []
+
+    def send_alike(sock: socket.socket, datagrams: Sequence[bytes], *way: Any) -> bool:
+        calls.append(len(datagrams))
+        return not refused and real(sock, datagrams, *way)
+
+    real = udp.send_alike
+    monkeypatch.setattr(udp, "send_alike", send_alike)
+    channel = UdpChannel(0)
+    with channel.sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        client.settimeout(5)
+        sizes = [300] * 70 + [1400] * 50 + [342] + [300] * 2
+        payloads = [n.to_bytes(2, "big") * (size // 2) for n, size in enumerate(sizes)]
+        way = (client.getsockname(), socket.if_nametoindex("lo"), "127.0.0.1")
+        channel.send_all([(payload, *way) for payload in payloads])
+        assert [client.recv(65536) for _ in payloads] == payloads
+    assert calls == [64, 6, 46, 4, 2]
+
+
+def test_repeats_of_one_turn_leave_together(server: Server) -> None:
+    server.channel.arrived += [datagram(replace(DISCOVER, xid=bytes((0, 0, 0, n)))) for n in range(1, 9)]
+    feed(server.dhcp, server.channel)
+    assert [packet.xid[3] for packet, *_ in server.channel.sent[1:]] == list(range(1, 9))
+    assert (server.offers, server.dhcp.counts["repeated"], server.dhcp.counts["received"]) == (1, 8, 9)
