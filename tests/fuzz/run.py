@@ -34,7 +34,7 @@ def by_atheris(target: str, seconds: int) -> tuple[bool, str]:
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     units = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
     if done.returncode:
-        return False, f"{done.stderr[-3000:]}\nthe input is in {folder}/crash-*; keep it in tests/fuzz/found/{target}/"
+        return False, f"{done.stderr[-3000:]}\nthe input is in {folder}/crash-*; make it one of the seeds"
     reached = re.findall(r"cov: (\d+) ft: (\d+)", done.stderr)
     edges = f", {reached[-1][0]} edges and {reached[-1][1]} features reached" if reached else ""
     return True, f"{units[1] if units else '?'} inputs{edges}"

@@ -201,7 +201,7 @@ def fuzz_routes(data: bytes) -> None:
             assert served.is_relative_to(folder() / "loaders") or served.is_relative_to(folder() / "store"), "a file"
             assert b"not to be served" not in file.read(100)
     text = response.body
-    if head.path.endswith("script.ipxe") and response.status == 200:
+    if head.path.startswith("/boot/") and head.path.endswith("script.ipxe") and response.status == 200:
         assert text.startswith(b"#!ipxe\n"), "a script"
         assert all(line.isprintable() for line in text.decode().splitlines()), "a line of iPXE's"
     if head.path.startswith("/boot/" + site.words[b"FORGED"].decode()):
@@ -230,6 +230,7 @@ def seeds(target: str) -> list[bytes]:
         "GET /boot/TOKEN/script.ipxe HTTP/1.1",
         "GET /boot/script.ipxe?mac=52:54:00:00:00:02&platform=pcbios HTTP/1.1",
         "GET /b/KERNEL/kernel?boot=TOKEN HTTP/1.1\r\nRange: bytes=0-9",
+        "GET /b/KERNEL/script.ipxe?boot=TOKEN HTTP/1.1",  # a blob by whatever name
         "HEAD /boot/TOKEN/loader/sub/../snponly.efi HTTP/1.1",
         f"GET /boot/TOKEN/loader/{'x' * 300} HTTP/1.1",
         "POST /boot/TOKEN/event HTTP/1.1\r\nContent-Length: 20\r\n\r\nstage=up&memory=4096",
