@@ -231,6 +231,8 @@ def seeds(target: str) -> list[bytes]:
         "GET /boot/script.ipxe?mac=52:54:00:00:00:02&platform=pcbios HTTP/1.1",
         "GET /b/KERNEL/kernel?boot=TOKEN HTTP/1.1\r\nRange: bytes=0-9",
         "GET /b/KERNEL/script.ipxe?boot=TOKEN HTTP/1.1",  # a blob by whatever name
+        f"GET /b/KERNEL/kernel?boot=TOKEN{'&' * 120} HTTP/1.1",
+        f"POST /boot/TOKEN/event HTTP/1.1\r\n\r\nstage=up{'&a=b' * 120}",
         "HEAD /boot/TOKEN/loader/sub/../snponly.efi HTTP/1.1",
         f"GET /boot/TOKEN/loader/{'x' * 300} HTTP/1.1",
         "POST /boot/TOKEN/event HTTP/1.1\r\nContent-Length: 20\r\n\r\nstage=up&memory=4096",
