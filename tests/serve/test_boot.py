@@ -33,7 +33,7 @@ from servelab import (
 )
 
 from pxeserver.boot.request6 import server_duid
-from pxeserver.config import Boot, Config, Dhcp, Dhcp6, Http, Server
+from pxeserver.config import Boot, Config, Dhcp, Dhcp6, Http, Server, Tftp
 from pxeserver.errors import Refused
 from pxeserver.fleet.fleet import open_fleet
 from pxeserver.fleet.values import AssignOrder, BootRecord, ExplainOrder, MachineEdit
@@ -499,14 +499,14 @@ def test_a_taken_port_is_refused_with_the_holders_name_and_raw_mode_serves_besid
 ) -> None:
     holder = start(server=Server(data=str(tmp_path)), dhcp=Dhcp(unknown=Policy.IGNORE))
     with pytest.raises(Refused) as caught:
-        start(server=Server(data=str(tmp_path)), http={"port": 8081}, tftp={"port": 70})
+        start(server=Server(data=str(tmp_path)), http=Http(port=8081), tftp=Tftp(port=70))
     assert caught.value.slug == "port-taken"
     assert "udp port 67 (dhcp) is taken by" in caught.value.message
     raw = start(
         server=Server(data=str(tmp_path), interfaces=("eth0",)),
         dhcp=Dhcp(mode="raw", pxe_port=4012),
-        http={"port": 8081},
-        tftp={"port": 70},
+        http=Http(port=8081),
+        tftp=Tftp(port=70),
     )
     machine = raw.machine()
     assert file_of(machine.offer("plain-rom-bios.discover")) == "undionly.kpxe"
