@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
 from pxeserver.local.interfaces import Interface
-from pxeserver.serve.dhcp import Answer, DhcpServer
-from pxeserver.serve.udp import Datagram
+from pxeserver.serve.dhcp import DhcpServer
+from pxeserver.serve.udp import Answer, Datagram
 from pxeserver.wire import dhcp
 
 ETH = Interface(7, "eth0", True, False, (IPv4Interface("10.77.0.1/16"), IPv4Interface("10.78.0.1/24")))

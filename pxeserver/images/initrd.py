@@ -106,12 +106,14 @@ def _kept(tree: Tree, cache: SegmentCache, progress: Progress) -> dict[str, Segm
     def one(part: Part) -> Segment:
         return _segment(part, cache, progress, stop)
 
-    # the largest first, and in this thread: memory of others costs more; nobody else begins when all is done
-    first, *others = sorted(parts, key=lambda name: -parts[name].size) or [""]
+    if not parts:
+        return {}
+    # the largest first, so that it does not begin when all else is done; in this thread, whose memory costs least
+    first, *others = sorted(parts, key=lambda name: -parts[name].size)
     with ThreadPoolExecutor(_helpers(), thread_name_prefix="segment") as pool:
         waiting = {name: pool.submit(one, parts[name]) for name in others}
         try:
-            made = {first: one(parts[first])} if first else {}
+            made = {first: one(parts[first])}
             for name, future in waiting.items():
                 made[name] = one(parts[name]) if future.cancel() else future.result()
             return made

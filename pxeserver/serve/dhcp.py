@@ -40,10 +40,7 @@ _DRAIN = 64  # packets per turn of the loop
 _REQUESTED_IP = 50
 
 
-Answer = tuple[bytes, tuple[str, int], int, str]  # payload, peer, ifindex and our address, as `send` takes them
-
-
-def _likeness(answer: Answer) -> tuple[int, tuple[str, int], int, str]:
+def _likeness(answer: udp.Answer) -> tuple[int, tuple[str, int], int, str]:
     return len(answer[0]), *answer[1:]
 
 
@@ -55,7 +52,7 @@ class Channel(Protocol):
 
     def receive(self) -> udp.Datagram | None: ...
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool: ...
-    def send_all(self, answers: Sequence[Answer]) -> None: ...
+    def send_all(self, answers: Sequence[udp.Answer]) -> None: ...
 
 
 class UdpChannel:
@@ -71,8 +68,8 @@ class UdpChannel:
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
         return udp.send(self.sock, data, peer, ifindex, own)
 
-    def send_all(self, answers: Sequence[Answer]) -> None:
-        """What is alike by one call, which costs an eighth for each; what the kernel refuses is lost."""
+    def send_all(self, answers: Sequence[udp.Answer]) -> None:
+        """What is alike by one call, which costs an eighth for each, or one by one if the kernel refuses that."""
         for (size, peer, ifindex, own), group in groupby(answers, _likeness):
             alike = [answer[0] for answer in group]
             step = min(udp.SEGMENTS_MAX, udp.UDP_MAX // size)
@@ -154,7 +151,7 @@ class DhcpServer:
     def _readable(self, channel: Channel) -> bool:
         """Answer what has come, at most `_DRAIN` of it; True when that was all."""
         counts, clock, again, port = self.counts, self._clock, self._repeats.again, channel.port
-        repeated: list[Answer] = []
+        repeated: list[udp.Answer] = []
         for _ in range(_DRAIN):
             arrived = channel.receive()
             if arrived is None:

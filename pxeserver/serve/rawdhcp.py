@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Iterable
 
-from pxeserver.serve.udp import RECEIVE_BUFFER, SO_RCVBUFFORCE, Datagram
+from pxeserver.serve.udp import RECEIVE_BUFFER, SO_RCVBUFFORCE, Answer, Datagram
 from pxeserver.wire import ip
 
 _ETH_P_IP = 0x0800
@@ -94,7 +94,7 @@ class RawChannel:
             self._senders.clear()
         self._senders[address] = sender
 
-    def send_all(self, answers: Iterable[tuple[bytes, tuple[str, int], int, str]]) -> None:
+    def send_all(self, answers: Iterable[Answer]) -> None:
         for answer in answers:
             self.send(*answer)
 

@@ -14,7 +14,7 @@ from pxeserver.mac import Mac
 from pxeserver.model import Recent
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.site import Site
-from pxeserver.serve.udp import Datagram
+from pxeserver.serve.udp import Answer, Datagram
 
 PAUSE = 0.9  # seconds without the packet after which it is a new one
 LONGEST = 10.0  # ... and a flood is decided on, and written down, this often
@@ -58,7 +58,7 @@ class Repeats:
         recent = self._recorder.recent(sent.mac)
         self._kept[_same(arrived.data)] = _Kept(sent, now, now, port, arrived[1:], recent)
 
-    def again(self, port: int, arrived: Datagram, now: float) -> tuple[bytes, tuple[str, int], int, str] | None:
+    def again(self, port: int, arrived: Datagram, now: float) -> Answer | None:
         """What to send to the same packet, with the xid that it has now: payload, peer, ifindex, source.
 
         None if it did not come a moment ago in the same way, or if anything has happened since.

@@ -36,6 +36,9 @@ class Datagram(NamedTuple):
     own: str
 
 
+Answer = tuple[bytes, tuple[str, int], int, str]  # payload, peer, ifindex and our address, as `send` takes them
+
+
 def receive(sock: socket.socket, size: int = 2048) -> Datagram | None:
     """The next datagram, or None when there is none left to read."""
     try:

@@ -157,7 +157,7 @@ while True:
 
 def test_kill_9_at_any_moment_leaves_a_whole_store(tmp_path: Path) -> None:
     rand = random.Random(7)
-    for turn in range(6):
+    for turn in range(12):
         writers = [
             subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(turn * 2 + i)], stdout=subprocess.PIPE)
             for i in range(2)
