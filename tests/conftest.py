@@ -10,7 +10,7 @@ from hypothesis import settings
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 # Reproducible by default; `make fuzz` looks further, with other examples each time.
-settings.register_profile("default", max_examples=50, derandomize=True, deadline=None, database=None)
+settings.register_profile("default", derandomize=True, deadline=None, database=None)
 settings.register_profile("few", max_examples=10, derandomize=True, deadline=None, database=None)
 settings.register_profile("fuzz", max_examples=5000, deadline=None, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
