@@ -1,13 +1,13 @@
 """How a booted system whose command line names no server finds it. Pure; see docs/adr for why it is done so.
 
-The system asks by DHCP as vendor class `pxeserver`, by broadcast to port 4011, where the site's own DHCP server does
-not listen: DISCOVER, OFFER, REQUEST, ACK, as RFC 2131 has them but for the address, which is none. The answer's `file`
-is the URL of its boot, as `pxeserver.url=` would say it.
+The system has an address by then. It broadcasts a DHCPINFORM of the vendor class `pxeserver` (RFC 2131, section 3.4),
+which relays pass on like every DHCP message; whoever else answers it does so in another class. The `file` of our ACK is
+the URL of its boot, as `pxeserver.url=` would say it.
 """
 
 from __future__ import annotations
 
-from pxeserver.boot.answer import EVERYONE, Arrival, Reply
+from pxeserver.boot.answer import CLIENT_PORT, EVERYONE, NOWHERE, SERVER_PORT, Arrival, Reply
 from pxeserver.wire import dhcp
 
 CLASS = b"pxeserver"
@@ -15,28 +15,31 @@ CLASS = b"pxeserver"
 
 def asks(packet: dhcp.Packet) -> bool:
     """True for the question of a booted system."""
-    return packet.option(dhcp.OPT_VENDOR_CLASS) == CLASS
+    return packet.message == dhcp.INFORM and packet.option(dhcp.OPT_VENDOR_CLASS) == CLASS
 
 
-def tell(packet: dhcp.Packet, arrival: Arrival, url: str) -> Reply | None:
-    """The answer, by broadcast to the port asked from; None for a REQUEST that another server is meant by."""
-    own = bytes(map(int, arrival.own_ip.split(".")))
-    kinds = {dhcp.DISCOVER: dhcp.OFFER, dhcp.REQUEST: dhcp.ACK}
-    meant = packet.message == dhcp.DISCOVER or packet.option(dhcp.OPT_SERVER_ID) == own
-    if packet.message not in kinds or not meant:
-        return None
+def tell(packet: dhcp.Packet, arrival: Arrival, url: str) -> Reply:
+    """The ACK, without an address: through the relay that it came by, else to the system's own (RFC 2131, 4.3.5)."""
+    relay = packet.option(dhcp.OPT_RELAY)
     reply = dhcp.Packet(
         op=dhcp.BOOTREPLY,
         xid=packet.xid,
         chaddr=packet.chaddr,
         options=(
-            (dhcp.OPT_MESSAGE_TYPE, bytes((kinds[packet.message],))),
-            (dhcp.OPT_SERVER_ID, own),
+            (dhcp.OPT_MESSAGE_TYPE, bytes((dhcp.ACK,))),
+            (dhcp.OPT_SERVER_ID, bytes(map(int, arrival.own_ip.split(".")))),
             (dhcp.OPT_VENDOR_CLASS, CLASS),
+            *([(dhcp.OPT_RELAY, relay)] if relay is not None else []),
         ),
         htype=packet.htype,
-        flags=packet.flags,
+        hops=packet.hops,
+        secs=packet.secs,
+        flags=packet.flags | dhcp.BROADCAST,  # a relay that is given no address can do nothing else
+        ciaddr=packet.ciaddr,
         siaddr=arrival.own_ip,
+        giaddr=packet.giaddr,
         file=url.encode("ascii"),
     )
-    return Reply(reply.pack(), EVERYONE, arrival.peer_port)
+    if packet.giaddr != NOWHERE:
+        return Reply(reply.pack(), packet.giaddr, SERVER_PORT)
+    return Reply(reply.pack(), EVERYONE if packet.ciaddr == NOWHERE else packet.ciaddr, CLIENT_PORT)

@@ -194,7 +194,7 @@ class DhcpServer:
         self._recorder.addressed(mac, address)
         if request is not None:
             self._request(channel, arrived, packet, request, now)
-        elif channel.port == self._site.config.dhcp.pxe_port and find.asks(packet):
+        elif find.asks(packet):
             self._tell(channel, arrived, packet, mac, now)
         elif packet.message == dhcp.REQUEST:
             self.counts["heard"] += 1
@@ -243,7 +243,9 @@ class DhcpServer:
 
     def _tell(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, mac: Mac, now: float) -> None:
         """A booted system that asks whose it is; it may ask by another card than the one that it was booted by."""
-        own = self._site.own(arrived.ifindex, arrived.own)
+        relay = packet.giaddr if packet.giaddr != NOWHERE else ""
+        source = self._site.source(arrived.ifindex, arrived.own, relay, arrived.peer[0])
+        own = self._site.told(source)
         machine = self._site.view.machine(mac)
         macs = (mac, *(machine.macs if machine is not None else ()))
         token = self._recorder.current(macs, now, known=machine is not None)
@@ -252,8 +254,8 @@ class DhcpServer:
             return
         arrival = Arrival(own, arrived.ifindex, channel.port, *arrived.peer)
         reply = find.tell(packet, arrival, boot_url(own, self._site.http_port, token))
-        source = self._site.source(arrived.ifindex, arrived.own, client=arrived.peer[0])
-        if reply is not None and channel.send(reply.payload, (reply.address, reply.port), arrived.ifindex, source):
+        out = 0 if relay else arrived.ifindex
+        if channel.send(reply.payload, (reply.address, reply.port), out, source):
             self.counts["told"] += 1
 
 

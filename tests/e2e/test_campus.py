@@ -1,4 +1,6 @@
-"""A server with a leg in two networks and an alias, a relay to a third network, a machine with two cards."""
+"""A server with a leg in two networks and an alias, a relay to a third network, where one machine boots by PXE and one
+an image without a loader, a machine with two cards.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from pxeserver.wire import dhcp
 BOOT_SECONDS = 480
 ALIAS, RELAY, RELAY_BEHIND = "10.77.9.2", "10.77.9.254", "10.77.1.1"
 SECOND_LAN, SECOND_LEG = "10.77.2.1", "10.77.2.2"
-REMOTE, IDLE, BOOTS_FROM = "52:54:00:77:03:01", "52:54:00:77:03:02", "52:54:00:77:03:03"
+REMOTE, IDLE, BOOTS_FROM, WHOLE = (f"52:54:00:77:03:0{n}" for n in (1, 2, 3, 4))
 
 
 class Campus(netlab.Lab):
     """br0 10.77.0.0/24 with the servers; br1 10.77.1.0/24 behind a router that relays DHCP, to the site's DHCP server
     and to the alias of ours; br2 10.77.2.0/24, where the server's eth1 is."""
 
-    ports = {"remote": "br1", "two": "br2"}  # machine -> the bridge of its card; br0 for all others
+    ports = {"remote": "br1", "whole": "br1", "two": "br2"}  # machine -> the bridge of its card; br0 for all others
 
     def _build(self) -> None:
         super()._build()
@@ -115,32 +117,38 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def campus(open_site: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Seen]]:
-    """Both machines at once, each until it is up and shows its page."""
+    """Two machines at once, then the third; each until it is up and shows its page."""
     with open_site(tmp_path_factory.mktemp("campus"), Campus, ()) as site:
         site.cli("machines", "add", "remote", REMOTE)
         site.cli("machines", "add", "two", IDLE, BOOTS_FROM)
-        for name in ("remote", "two"):
-            site.cli("assign", name, "web")
-        machines = {
-            "remote": site.switch_on("remote", qemu.Hardware(mac=REMOTE, uefi=True, rom="")),
-            "two": site.power.enter_context(TwoCards(site.lab, "two", qemu.Hardware(mac=BOOTS_FROM))),
+        site.cli("machines", "add", "whole", WHOLE)
+        for name, spec in (("remote", "web"), ("two", "web"), ("whole", "other")):
+            site.cli("assign", name, spec)
+        site.cli("images", "uki", "other")
+        hardware = {
+            name: qemu.Hardware(mac=mac, uefi=True, rom="", network=network)
+            for name, mac, network in (("remote", REMOTE, ""), ("whole", WHOLE, "http"))
         }
-        up = {
-            name: site.wait_for(machine, "up", lambda record: record.stage is Stage.UP, BOOT_SECONDS)
-            for name, machine in machines.items()
-        }
-        pages = {name: site.page(machine) for name, machine in machines.items()}
-        leases = site.lab.leases()
-        yield {
-            name: Seen(
-                up[name],
-                site.fleet.events(boot=up[name].id, limit=1000),
-                pages[name],
-                machine.console,
-                frozenset(lease.address for lease in leases if lease.mac == machine.hardware.mac),
-            )
-            for name, machine in machines.items()
-        } | {"idle": frozenset(lease.address for lease in leases if lease.mac == IDLE)}
+        two = site.power.enter_context(TwoCards(site.lab, "two", qemu.Hardware(mac=BOOTS_FROM)))
+        seen = {}
+        with qemu.Machine(site.lab, "remote", hardware["remote"]) as remote:
+            seen["remote"] = observe(site, remote)
+        seen["two"] = observe(site, two)
+        seen["whole"] = observe(site, site.switch_on("whole", hardware["whole"]))
+        idle = frozenset(lease.address for lease in site.lab.leases() if lease.mac == IDLE)
+        yield seen | {"idle": idle}
+
+
+def observe(site: Any, machine: qemu.Machine) -> Seen:
+    """What there is to see of a machine once it is up and shows its page."""
+    record = site.wait_for(machine, "up", lambda record: record.stage is Stage.UP, BOOT_SECONDS)
+    return Seen(
+        record,
+        site.fleet.events(boot=record.id, limit=1000),
+        site.page(machine),
+        machine.console,
+        frozenset(lease.address for lease in site.lab.leases() if lease.mac == machine.hardware.mac),
+    )
 
 
 def test_a_machine_behind_a_relay_comes_up(campus: dict[str, Any]) -> None:
@@ -161,6 +169,20 @@ def test_it_is_told_the_address_that_its_relay_asked(campus: dict[str, Any]) -> 
     firmware = request_of(relayed[0], 67)
     assert firmware is not None and firmware.arch.code == 7
     assert any(event.data.get("port") == "4011" for event in campus["remote"].events)
+
+
+def test_an_image_without_a_loader_finds_its_server_through_the_relay(campus: dict[str, Any]) -> None:
+    whole = campus["whole"]
+    assert whole.record.result is Result.UP
+    assert sorted(whole.record.stages, key=STAGES.index) == [
+        stage for stage in STAGES if stage not in (Stage.LOADER, Stage.SCRIPT)
+    ]
+    assert whole.told == {ALIAS}
+    assert f"server: http://{ALIAS}:" in whole.console  # nothing on its command line told it
+    assert "pxeserver.url=" not in whole.console
+    assert whole.leases and all(address.startswith("10.77.1.") for address in whole.leases)
+    assert whole.peers <= whole.leases
+    assert "the-other-one" in whole.page
 
 
 def test_a_machine_with_two_cards_boots_from_the_second(campus: dict[str, Any]) -> None:

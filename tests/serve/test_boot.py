@@ -40,6 +40,7 @@ from pxeserver.fleet.values import AssignOrder, BootRecord, ExplainOrder, Machin
 from pxeserver.images.catalogue import Catalogue
 from pxeserver.images.store import Store
 from pxeserver.local.interfaces import own_address6, read_interfaces
+from pxeserver.mac import mac_to_bytes
 from pxeserver.model import STAGES, Policy, Result, Stage
 from pxeserver.serve.boot import BootServer, bind
 from pxeserver.wire import dhcp, dhcp6, tftp
@@ -187,6 +188,12 @@ def with_uki(site: Site, spec: str) -> bytes:
     return content
 
 
+def inform(mac: str) -> dhcp.Packet:
+    """What a booted system asks whose command line names no server."""
+    options = ((53, bytes([dhcp.INFORM])), (60, b"pxeserver"))
+    return dhcp.Packet(dhcp.BOOTREQUEST, b"\1\2\3\4", mac_to_bytes(mac), options, ciaddr=CLIENT)
+
+
 def test_uefi_http_boot_of_a_whole_image_up_to_a_system_that_finds_its_server(site: Site) -> None:
     content = with_uki(site, "web")
     site.assign("web")
@@ -201,12 +208,13 @@ def test_uefi_http_boot_of_a_whole_image_up_to_a_system_that_finds_its_server(si
     assert (boot.spec, Stage.SCRIPT in boot.stages) == ("web", False)
     # the booted system: an address as ever, then whose it is
     machine.ask(system_request(MAC, CLIENT), wait=0.2)
-    question = dhcp.Packet(
-        dhcp.BOOTREQUEST, b"\1\2\3\4", bytes.fromhex(MAC.replace(":", "")), ((53, b"\1"), (60, b"pxeserver"))
-    )
-    answer = machine.ask(question, to=("255.255.255.255", 4011), port=4012)
-    assert answer is not None and answer[1] == (SERVER, 4011)
+    answer = machine.ask(inform(MAC))
+    assert answer is not None and answer[1] == (SERVER, 67)
     told = answer[0].file.decode()
+    # and behind a relay, which knows us by another address: that one is told
+    relayed = machine.ask(replace(inform(MAC), giaddr=RELAY), to=(SERVER_ALIAS, 67), port=67)
+    assert relayed is not None and relayed[1] == (SERVER_ALIAS, 67)
+    assert relayed[0].file.decode() == told.replace(SERVER, SERVER_ALIAS)
     assert machine.http("POST", told + "/event", data={"stage": "up"}).status_code == 204
     up = site.boot(lambda boot: boot.stage is Stage.UP)
     assert up.id == boot.id and Stage.NETWORK in up.stages
@@ -251,10 +259,7 @@ def test_a_signed_grub_gets_a_configuration_of_its_own_kernel_and_initrd_by_tftp
 
 
 def test_a_system_that_nobody_knows_is_not_told_anything(site: Site) -> None:
-    question = dhcp.Packet(
-        dhcp.BOOTREQUEST, b"\1\2\3\4", bytes.fromhex("525400000099"), ((53, b"\1"), (60, b"pxeserver"))
-    )
-    assert site.machine().ask(question, to=("255.255.255.255", 4011), port=4012, wait=0.5) is None
+    assert site.machine().ask(inform("52:54:00:00:00:99"), wait=0.5) is None
     assert site.server.dhcp.counts["unknown-system"] == 1
 
 
