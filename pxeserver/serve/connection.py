@@ -11,8 +11,10 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pxeserver.serve.download import Download
 from pxeserver.serve.exchange import Request, Response, Sent
 from pxeserver.serve.httpwire import HEAD_MAX, BadRequest, Head, pack_head, parse_head, select_part
 
@@ -30,7 +32,13 @@ _Headers = Iterable[tuple[str, str]]
 class Connection:
     """Owns `sock`, non-blocking, from `begin` to `close`. `deadline` (loop time): `close` is due then."""
 
-    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: str) -> None:
+    __slots__ = (
+        *("busy", "deadline", "fd", "peer"),
+        *("_buffer", "_closed", "_discarded", "_download", "_front", "_head", "_keep", "_loop", "_out", "_own"),
+        *("_port", "_reading", "_searched", "_sent", "_sock", "_task", "_then"),
+    )
+
+    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, sock: socket.SocketType, peer: str) -> None:
         self._front, self._loop, self._sock, self.peer = front, loop, sock, peer
         self.fd = sock.fileno()
         self._own: str = ""
@@ -41,18 +49,16 @@ class Connection:
         self.busy = False  # a response is under way
         self._reading = False  # the loop tells when there is something to read
         self._closed = False
+        self._keep = True
         self._buffer = b""  # received and not used yet
         self._searched = 0  # of it for the end of a head
-        self._head: Head | None = None  # of the request whose body is awaited
-        self._out = memoryview(b"")  # accepted by no system call yet
-        self._then: Callable[[], None] = self.close  # once `_out` is out
-        self._task: asyncio.Task[None] | None = None
         self._discarded = 0  # reads since a refusal; 0: there was none
-        self._keep = True
-        # the file being sent: what a filepump.Transfer has
-        self._response: Response | None = None
-        self.source, self.offset, self.left = -1, 0, 0
-        self._first, self._length, self._size, self._began = 0, 0, 0, 0.0
+        self._head: Head | None = None  # of the request whose body is awaited
+        self._out: memoryview | None = None  # accepted by no system call yet
+        self._then: Callable[[], None]  # once `_out` is out
+        self._task: asyncio.Task[None] | None = None
+        self._download: Download | None = None
+        self._sent: Callable[[Sent], None] | None = None  # to be told of it
 
     # --- reading ---
 
@@ -119,13 +125,13 @@ class Connection:
     def _take_head(self) -> Head | None:
         if not self._buffer:
             return None
-        limits, now = self._front.limits, self._loop.time()
+        limits = self._front.limits
         end = self._buffer.find(_END, self._searched)
         if end > HEAD_MAX or (end < 0 and len(self._buffer) > HEAD_MAX):
             raise BadRequest(431, "the request head is too long")
         if end < 0:
             self._searched = max(0, len(self._buffer) - len(_END))
-            self.deadline = min(self.deadline, now + limits.first)
+            self.deadline = min(self.deadline, self._loop.time() + limits.first)
             return None
         self._searched = 0
         head = parse_head(self._buffer[: end + len(_END)])
@@ -133,7 +139,7 @@ class Connection:
         if head.length > limits.body:
             raise BadRequest(413, f"at most {limits.body} bytes")
         if head.length > len(self._buffer):
-            self.deadline = now + limits.stall
+            self.deadline = self._loop.time() + limits.stall
             if head.headers.get("expect", "").lower() == "100-continue":
                 self._write(_CONTINUE, self._take_more)
         return head
@@ -210,17 +216,15 @@ class Connection:
             body = b""
         done = self._done
         if response.sent is not None:
-            done = self._telling(response.sent, len(body), len(response.body))
+            done = partial(self._done_telling, response.sent, len(body), len(response.body), self._loop.time())
         self._write(raw + body, done)
 
-    def _telling(self, sent: Callable[[Sent], None], wanted: int, size: int) -> Callable[[], None]:
-        began = self._loop.time()
+    def _done_telling(self, sent: Callable[[Sent], None], wanted: int, size: int, began: float) -> None:
+        self._front.later(self._tell, sent, wanted, size, self._loop.time() - began)
+        self._done()
 
-        def done() -> None:
-            self._front.tell(sent, Sent(0, wanted, wanted, size, self._loop.time() - began))
-            self._done()
-
-        return done
+    def _tell(self, sent: Callable[[Sent], None], wanted: int, size: int, seconds: float) -> None:
+        self._front.tell(sent, Sent(0, wanted, wanted, size, seconds))
 
     def _with_connection(self, headers: _Headers, head: Head) -> _Headers:
         """HTTP/1.0 clients need to be told that the connection stays, all others that it does not."""
@@ -232,7 +236,7 @@ class Connection:
         """A response is out: take the next request, or end."""
         if not self._keep:
             self.busy = True
-            self._loop.call_soon(self.close)  # whoever waits to be accepted is answered first
+            self._front.later(self.close)
             return
         self.deadline = self._loop.time() + self._front.limits.idle
         self._take_more()
@@ -256,6 +260,7 @@ class Connection:
         self._loop.add_writer(self.fd, self._writable)
 
     def _writable(self) -> None:
+        assert self._out is not None
         try:
             self._out = self._out[self._sock.send(self._out) :]
         except (BlockingIOError, InterruptedError):
@@ -265,6 +270,7 @@ class Connection:
             return
         self.deadline = self._loop.time() + self._front.limits.stall
         if not self._out:
+            self._out = None
             self._loop.remove_writer(self.fd)
             self._then()
             self._go_on()
@@ -290,23 +296,23 @@ class Connection:
             self._write(raw, self._done)
             return
         self.busy = True
-        self._response, self.source, self._size = response, source, size
-        self._first = self.offset = part.first
-        self._length = self.left = part.length
-        self._began = self._loop.time()
+        self._download = Download(self.fd, response.file, size, part, self._loop.time(), self._moved, self._ended)
+        self._sent = response.sent
         self._cork(True)
         self._write(raw, self._start_file)
 
     def _start_file(self) -> None:
-        self.deadline = self._loop.time() + self._front.limits.stall
-        if self.left == 0 or self._front.pump.start(self):
-            self._end_file()
+        assert self._download is not None
+        self._moved()
+        if self._download.left == 0 or self._front.pump.start(self._download):
+            self._end_file(self._download)
 
-    def moved(self) -> None:
+    def _moved(self) -> None:
         self.deadline = self._loop.time() + self._front.limits.stall
 
-    def ended(self) -> None:
-        self._end_file()
+    def _ended(self) -> None:
+        assert self._download is not None
+        self._end_file(self._download)
         self._go_on()
 
     def _cork(self, on: bool) -> None:
@@ -317,44 +323,40 @@ class Connection:
             except OSError:  # the peer left: the next system call tells
                 pass
 
-    def _end_file(self) -> None:
-        whole = self.left == 0
+    def _end_file(self, download: Download) -> None:
         self._cork(False)
-        self._close_file()
-        if whole:
+        self._close_file(download)
+        if download.left == 0:
             self._done()
         else:
             self.close()
 
-    def _close_file(self) -> None:
-        response, self._response = self._response, None
-        if response is None or response.file is None:
-            return
-        response.file.close()
-        sent = self.offset - self._first
-        self._front.counts["file-bytes"] += sent
-        if response.sent is not None:
-            seconds = self._loop.time() - self._began
-            self._front.tell(response.sent, Sent(self._first, sent, self._length, self._size, seconds))
+    def _close_file(self, download: Download) -> None:
+        self._download = None
+        sent = download.close(self._loop.time())
+        self._front.counts["file-bytes"] += sent.sent
+        if self._sent is not None:
+            self._front.tell(self._sent, sent)
 
     # --- streams ---
 
     async def _stream(self, request: Request, response: Response) -> None:
         headers = (("Content-Type", response.type), ("Cache-Control", "no-store"), *response.headers)
         assert response.stream is not None
+        self._sock = sock = socket.socket(fileno=self._sock.detach())
         try:
-            await self._send_within(pack_head(200, (*headers, ("Connection", "close")), time.time()))
+            await self._send_within(sock, pack_head(200, (*headers, ("Connection", "close")), time.time()))
             if request.head.method != "HEAD":
                 async for part in response.stream:
-                    await self._send_within(part)
+                    await self._send_within(sock, part)
         except (TimeoutError, OSError):
             pass
         finally:
             await response.stream.aclose()
 
-    async def _send_within(self, data: bytes) -> None:
+    async def _send_within(self, sock: socket.socket, data: bytes) -> None:
         async with asyncio.timeout(self._front.limits.stall):
-            await self._loop.sock_sendall(self._sock, data)
+            await self._loop.sock_sendall(sock, data)
 
     # --- the end ---
 
@@ -367,10 +369,11 @@ class Connection:
             self._task.cancel()
         if self._reading:
             self._loop.remove_reader(self.fd)
-        if self._out:
+        if self._out is not None:
             self._loop.remove_writer(self.fd)
-        self._front.pump.stop(self)
-        self._close_file()
+        if self._download is not None:
+            self._front.pump.stop(self._download)
+            self._close_file(self._download)
         self._sock.close()
         self._front.forget(self)
 

@@ -19,7 +19,7 @@ from pxeserver.errors import PxeServerError
 from pxeserver.model import Machine
 from pxeserver.serve.gate import Gate
 from pxeserver.serve.handout import current, handout
-from pxeserver.serve.http import Request, Response
+from pxeserver.serve.http import Request, Response, Sent
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.site import Site
 
@@ -30,10 +30,10 @@ _NO_STORE = (("Cache-Control", "no-store"),)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A rendered script and what is written down of it; `render` makes the one that tells it to wait."""
+class Rendered:
+    """A script and what is written down of it; `render` makes the one that tells the machine to wait."""
 
-    response: Response
+    text: str
     action: str
     token: Token | None = None
     problem: str = ""
@@ -41,13 +41,22 @@ class Answer:
     render: Callable[[Wait], str] | None = None  # set when the script loads an image
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a question gets. It is written down when the response is out: by then the machine works on it already."""
+
+    rendered: Rendered
+    bound: Token
+    response: Response
+
+
 class Scripts:
     """Lives on the loop; `clock` gives Unix seconds."""
 
     def __init__(self, site: Site, recorder: Recorder, gate: Gate, clock: Callable[[], float]) -> None:
         self._site, self._recorder, self._gate, self._clock = site, recorder, gate, clock
-        self._answers: dict[tuple[str, str, str, bool], Answer] = {}
-        self._world: tuple[object, ...] = ()
+        self._answers: dict[tuple[str, str, str, str, bool], Answer] = {}
+        self._world: tuple[object, object, int] = (None, None, 0)
         self._stamp: object = None
         self._looked = 0.0
 
@@ -55,7 +64,7 @@ class Scripts:
         """For an iPXE that has no token: who it is follows from the MACs it tells, asked for if it told none."""
         told = facts.parse(request.head.query)
         if told is None or not told.macs:
-            return self._entry(request.own, "", None).response
+            return _response(self._entry(request.own, "", None).text)
         mac = next((mac for mac in told.macs if self._recorder.recent(mac) is not None), told.macs[0])
         token = current(self._recorder, mac, self._clock())
         return self.of_boot(request, tokens.seal(self._recorder.key, token), token)
@@ -65,41 +74,45 @@ class Scripts:
         now = self._clock()
         self._look_around(now)
         began = self._recorder.began(token)
-        key = (sealed, request.own, request.head.query, began)
+        key = (sealed, request.own, request.head.query, request.peer, began)
         answer = self._answers.get(key)
         if answer is None:
-            told = facts.parse(request.head.query)
-            if told is None:
-                answer = self._entry(request.own, sealed, token)
-            else:
-                answer = self._own(request.own, token, told, began)
             if len(self._answers) >= ANSWERS_MAX:
                 del self._answers[next(iter(self._answers))]
-            self._answers[key] = answer
-        bound = answer.token or token
-        if answer.render is not None:
+            answer = self._answers[key] = self._answer(request, sealed, token, began)
+        if answer.rendered.render is not None:
             site = self._site
             wait = self._gate.ask(token.mac, site.named(request.own), site.config.http, now)
             if wait is not None:
-                self._recorder.queued(bound, request.peer, now, wait.seconds, wait.reason, answer.data)
-                return _response(answer.render(wait))
-        size = len(answer.response.body)
-        self._recorder.script(bound, answer.action, request.peer, now, size=size, text=answer.problem, data=answer.data)
+                self._recorder.queued(answer.bound, request.peer, now, wait.seconds, wait.reason, answer.rendered.data)
+                return _response(answer.rendered.render(wait))
         return answer.response
+
+    def _answer(self, request: Request, sealed: str, token: Token, began: bool) -> Answer:
+        told = facts.parse(request.head.query)
+        own = request.own
+        made = self._entry(own, sealed, token) if told is None else self._own(own, token, told, began)
+        bound, peer, recorder, clock = made.token or token, request.peer, self._recorder, self._clock
+
+        def sent(result: Sent) -> None:
+            recorder.script(bound, made.action, peer, clock(), size=result.size, text=made.problem, data=made.data)
+
+        return Answer(made, bound, _response(made.text, sent))
 
     def _look_around(self, now: float) -> None:
         """Forget the answers when what they follow from has changed."""
-        world = (self._site.view, self._site.config, self._site.http_port)
-        same = len(self._world) == len(world) and all(a is b for a, b in zip(world, self._world, strict=True))
+        site = self._site
+        view, config, port = self._world
+        same = view is site.view and config is site.config and port == site.http_port
         if same and 0 <= now - self._looked < _LOOK:
             return
         self._looked = now
-        stamp = script.stamp(self._site.templates)
+        stamp = script.stamp(site.templates)
         if not same or stamp != self._stamp:
             self._answers.clear()
-            self._world, self._stamp = world, stamp
+            self._world, self._stamp = (site.view, site.config, site.http_port), stamp
 
-    def _own(self, own: str, token: Token, told: facts.Facts, began: bool) -> Answer:
+    def _own(self, own: str, token: Token, told: facts.Facts, began: bool) -> Rendered:
         site = self._site
         given = handout(site, token, began, *told.macs)
         machine, profile, token = given.machine, given.profile, given.token
@@ -111,9 +124,9 @@ class Scripts:
             text = script.render(profile, machine, context, site.templates)
         except PxeServerError as error:
             text = script.failure(error, context, machine)
-            return Answer(_response(text), "refuse", token, str(error), data)
+            return Rendered(text, "refuse", token, str(error), data)
         render = self._waiting(profile, machine, context) if profile.action == "boot" else None
-        return Answer(_response(text), profile.action, token, profile.problem, data, render)
+        return Rendered(text, profile.action, token, profile.problem, data, render)
 
     def _waiting(
         self, profile: Profile, machine: Machine | None, context: script.ScriptContext
@@ -126,7 +139,7 @@ class Scripts:
 
         return render
 
-    def _entry(self, own: str, sealed: str, token: Token | None) -> Answer:
+    def _entry(self, own: str, sealed: str, token: Token | None) -> Rendered:
         """The script that asks again with facts."""
         site = self._site
         mac = token.mac if token is not None else ""
@@ -135,9 +148,9 @@ class Scripts:
         try:
             text = script.entry(f"{context.boot_url}/{SCRIPT}", poll_seconds=poll, templates=site.templates)
         except PxeServerError as error:
-            return Answer(_response(script.failure(error, context)), "refuse", problem=str(error))
-        return Answer(_response(text), "entry")
+            return Rendered(script.failure(error, context), "refuse", problem=str(error))
+        return Rendered(text, "entry")
 
 
-def _response(text: str) -> Response:
-    return Response(200, text.encode(), _TYPE, _NO_STORE)
+def _response(text: str, sent: Callable[[Sent], None] | None = None) -> Response:
+    return Response(200, text.encode(), _TYPE, _NO_STORE, sent=sent)

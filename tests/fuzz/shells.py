@@ -20,7 +20,7 @@ from pxeserver.config import Config, Server, Tftp
 from pxeserver.model import Assignment, Event, FleetView, Machine
 from pxeserver.serve import httpwire, loaderfiles, udp
 from pxeserver.serve.express import ExpressLoop
-from pxeserver.serve.http import Request
+from pxeserver.serve.http import Request, Sent
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.routes import BootRoutes
 from pxeserver.serve.site import Site
@@ -201,6 +201,8 @@ def fuzz_routes(data: bytes) -> None:
             assert served.is_relative_to(folder() / "loaders") or served.is_relative_to(folder() / "store"), "a file"
             assert b"not to be served" not in file.read(100)
     text = response.body
+    if response.sent is not None and response.file is None:
+        response.sent(Sent(0, len(text), len(text), len(text), 0.0))
     if head.path.startswith("/boot/") and head.path.endswith("script.ipxe") and response.status == 200:
         assert text.startswith(b"#!ipxe\n"), "a script"
         assert all(line.isprintable() for line in text.decode().splitlines()), "a line of iPXE's"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import socket
 import struct
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from servelab import Loop
 
 from pxeserver.serve import listening
 from pxeserver.serve.filepump import TURN_FILES
-from pxeserver.serve.http import Front, Limits, Request, Response, Sent
+from pxeserver.serve.http import ACCEPTS, Front, Limits, Request, Response, Sent
 from pxeserver.serve.proxies import networks
 
 LIMITS = Limits(connections=40, per_peer=30, first=1.0, idle=1.0, stall=1.0, body=1000)
@@ -301,3 +303,57 @@ def test_a_unix_socket_speaks_the_same(loop: Loop, site: Site, tmp_path: Path) -
     loop.call(lambda: site.front.start([sock]))
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
         assert client.get("http://local/file").content == site.content
+
+
+def waiting(port: int, count: int) -> list[socket.socket]:
+    """Connections that have sent their request before anybody accepts."""
+    socks = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(count)]
+    for sock in socks:
+        sock.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+    return socks
+
+
+def test_what_is_told_of_a_body_waits_until_everybody_is_answered(loop: Loop) -> None:
+    order: list[str] = []
+
+    def told(sent: Sent) -> None:
+        order.append(f"told {sent.sent} {sent.to_the_end}")
+        raise RuntimeError("a bug")
+
+    def handle(request: Request) -> Response:
+        order.append("asked")
+        return Response(body=b"text", sent=told)
+
+    front, sock = Front(handle), listening.tcp("127.0.0.1", 0, "http")
+    clients = waiting(sock.getsockname()[1], 3)
+    loop.call(lambda: front.start([sock]))
+    for client in clients:
+        with client:
+            assert read_to_end(client).endswith(b"\r\n\r\ntext")
+    assert (order, front.counts["failed"]) == (["asked"] * 3 + ["told 4 True"] * 3, 3)
+    loop.run(front.close())
+
+
+def test_more_than_one_turn_accepts_are_all_answered(loop: Loop) -> None:
+    front, sock = Front(lambda request: Response(body=b"text")), listening.tcp("127.0.0.1", 0, "http")
+    clients = waiting(sock.getsockname()[1], ACCEPTS + 10)
+    loop.call(lambda: front.start([sock]))
+    for client in clients:
+        with client:
+            assert read_to_end(client).endswith(b"text")
+    loop.run(front.close())
+
+
+def test_out_of_descriptors_new_machines_wait_until_there_are_some(site: Site) -> None:
+    with socket.socket() as sock:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            sock.connect(("127.0.0.1", site.port))  # without a time limit: poll() would count descriptors
+            while not site.front.counts["accept-failed"]:
+                time.sleep(0.001)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        sock.settimeout(10)
+        sock.sendall(b"GET /nothing HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert read_to_end(sock).endswith(b"no such page\n")

@@ -17,7 +17,7 @@ from pxeserver.boot.token import Token
 from pxeserver.config import Boot, Config, Http, Images
 from pxeserver.model import Assignment, Blob, Event, FleetView, Image, Machine
 from pxeserver.serve import scripts
-from pxeserver.serve.exchange import Request
+from pxeserver.serve.exchange import Request, Sent
 from pxeserver.serve.gate import Gate
 from pxeserver.serve.httpwire import parse_head
 from pxeserver.serve.recorder import Recorder
@@ -70,7 +70,11 @@ class Desk:
         sealed = tokens.seal(KEY, token)
         query = f"mac={token.mac}&platform=efi&buildarch=x86_64&memsize={memory}&serial=a%20b"
         head = parse_head(f"GET /boot/{sealed}/script.ipxe?{query} HTTP/1.1\r\n\r\n".encode())
-        return self.scripts.of_boot(Request(head, b"", PEER, OWN, 8080), sealed, token).body.decode()
+        given = self.scripts.of_boot(Request(head, b"", PEER, OWN, 8080), sealed, token)
+        size = len(given.body)
+        if given.sent is not None:
+            given.sent(Sent(0, size, size, size, 0.0))
+        return given.body.decode()
 
     def plain(self, token: Token, memory: int = 1024) -> str:
         """What the same question gives without any memory."""

@@ -1,0 +1,34 @@
+"""A file on its way out: what the pump moves, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from pxeserver.serve.exchange import Sent
+from pxeserver.serve.httpwire import Selected
+
+
+class Download:
+    """A `filepump.Transfer` of the selected part of `file`, which it owns until `close`; `now` is the loop's time."""
+
+    def __init__(
+        self,
+        fd: int,
+        file: BinaryIO,
+        size: int,
+        part: Selected,
+        now: float,
+        moved: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self.fd, self.source = fd, file.fileno()
+        self.offset, self.left = part.first, part.length
+        self.moved, self.ended = moved, ended
+        self._file, self._size, self._part, self._began = file, size, part, now
+
+    def close(self, now: float) -> Sent:
+        """Let go of the file; what was sent of it."""
+        self._file.close()
+        first, length = self._part.first, self._part.length
+        return Sent(first, self.offset - first, length, self._size, now - self._began)
