@@ -210,7 +210,8 @@ class DhcpServer:
         own = site.told(source)
         if not own:
             self.counts["no-address"] += 1
-            self._once("no-address", f"{request.mac} not answered: the interface it came in by has no IPv4 address")
+            name = site.interfaces[arrived.ifindex].name
+            self._once(f"no-address {name}", f"{request.mac} not answered: {name}, where it asks, has no IPv4 address")
             return
         recent = recorder.before(request, now)
         decision = decide(request, site.view, recent, site.config, now, site.quirks)

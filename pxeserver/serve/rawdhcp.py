@@ -15,7 +15,7 @@ from pxeserver.serve.udp import RECEIVE_BUFFER, SO_RCVBUFFORCE, Answer, Datagram
 from pxeserver.wire import ip
 
 _ETH_P_IP = 0x0800
-_OUTGOING = 4  # PACKET_OUTGOING
+_TO_US = (0, 1, 2)  # PACKET_HOST, _BROADCAST, _MULTICAST; not what is for others, or of a VLAN that is not here
 _SO_ATTACH_FILTER = 26
 _BROADCAST = "255.255.255.255"
 _ARPHRD_LOOPBACK = 772
@@ -49,7 +49,7 @@ class RawChannel:
     """Hears UDP datagrams to `port` on every interface, or on `device`, and answers as if it had that port."""
 
     def __init__(self, port: int, device: str = "") -> None:
-        self.port = port
+        self.port, self._device = port, device
         self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
         try:
             self._listen(port, device)
@@ -77,7 +77,8 @@ class RawChannel:
             except OSError:
                 return None
             found = ip.unpack(raw)
-            if kind == _OUTGOING or found is None:
+            # a listener on eth0 is shown what comes for its VLANs too, under their names
+            if kind not in _TO_US or found is None or self._device not in ("", name):
                 continue
             payload, peer, (target, _) = found
             relay = socket.inet_ntoa(payload[24:28]) if len(payload) >= 28 else "0.0.0.0"

@@ -78,7 +78,7 @@ def test_an_interface_without_an_address_answers_nobody_and_says_so_once(caplog:
     packet = datagram(captured("plain-rom-bios.discover", MAC), own="")
     feed(server, DhcpChannel(67, packet, packet))
     assert (server.counts["no-address"], events) == (2, [])
-    assert caplog.text.count("has no IPv4 address") == 1
+    assert caplog.text.count("eth0, where it asks, has no IPv4 address") == 1
 
 
 @pytest.mark.parametrize(
