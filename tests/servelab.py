@@ -73,7 +73,7 @@ class Loop:
         self.loop.run_forever()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(120)
 
     def call(self, function: Callable[[], T]) -> T:
         async def wrapped() -> T:
@@ -106,20 +106,22 @@ class Wire:
             ip("netns", "add", name)
             ip("-n", name, "link", "set", "lo", "up")
         for eth in ("eth0", "eth1"):
-            ip("-n", self.server, "link", "add", eth, "type", "veth", "peer", "name", eth, "netns", self.client)
-        for name, eth, addresses in (
-            (self.server, "eth0", [f"{SERVER}/16", f"{SERVER_ALIAS}/24"]),
-            (self.server, "eth1", [f"{OTHER_SIDE}/24"]),
-            (self.client, "eth0", [f"{CLIENT}/16", f"{RELAY}/24"]),
-            (self.client, "eth1", ["10.79.0.9/24"]),
+            self.plug(eth)
+        for name, address in ((self.server, SERVER6), (self.client, CLIENT6)):
+            ip("-n", name, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
+
+    def plug(self, eth: str) -> None:
+        """A new cable, with its addresses."""
+        ip("-n", self.server, "link", "add", eth, "type", "veth", "peer", "name", eth, "netns", self.client)
+        for name, addresses in (
+            (self.server, {"eth0": [f"{SERVER}/16", f"{SERVER_ALIAS}/24"], "eth1": [f"{OTHER_SIDE}/24"]}),
+            (self.client, {"eth0": [f"{CLIENT}/16", f"{RELAY}/24"], "eth1": ["10.79.0.9/24"]}),
         ):
-            for address in addresses:
+            for address in addresses[eth]:
                 ip("-n", name, "address", "add", address, "dev", eth)
             # link-local addresses that are good from the first moment
             ip("netns", "exec", name, "sysctl", "-qw", f"net.ipv6.conf.{eth}.accept_dad=0")
             ip("-n", name, "link", "set", eth, "up")
-        for name, address in ((self.server, SERVER6), (self.client, CLIENT6)):
-            ip("-n", name, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
     def close(self) -> None:
         for name in (self.server, self.client):

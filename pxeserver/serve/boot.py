@@ -20,6 +20,7 @@ from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.local.interfaces import neighbour, read_interfaces, serving, watch
 from pxeserver.model import Event
 from pxeserver.serve import dns, listening, udp
+from pxeserver.serve.devices import Devices
 from pxeserver.serve.dhcp import Channel, DhcpServer, open_channels
 from pxeserver.serve.dhcp6 import Dhcp6Server, open_sockets
 from pxeserver.serve.handout import grub_config
@@ -57,6 +58,11 @@ class BootSockets:
     dns: tuple[list[socket.socket], list[socket.socket]]  # UDP, TCP
     dhcp6: list[socket.socket]
     metadata: list[socket.socket]
+
+    @property
+    def by_device(self) -> list[socket.socket]:
+        """Those that may be bound to one interface."""
+        return [*(channel.sock for channel in (*self.dhcp, *self.ears)), *self.dhcp6, *self.dns[0], *self.dns[1]]
 
 
 def bind(config: Config) -> BootSockets:
@@ -117,6 +123,7 @@ class BootServer:
         """Answer from now on; returns a line for a person per interface and listener."""
         loop = asyncio.get_running_loop()
         self.site.interfaces = read_interfaces()
+        self._devices = Devices(self._sockets.by_device, self.site.interfaces)
         self.site.see(await loop.run_in_executor(self._pool, self._fleet.view))
         loop.add_reader(self._sockets.links, self._links_changed)
         self.dhcp.start(self._sockets.dhcp)
@@ -252,6 +259,8 @@ class BootServer:
         try:
             self.site.interfaces = read_interfaces()
             self.dns.forget()
+            for name in self._devices.follow(self.site.interfaces):
+                log.warning("%s came back as another interface; to hear it again, restart pxeserver", name)
         except OSError as error:
             log.warning("interfaces cannot be read: %s", error)
         self.dhcp6.join()

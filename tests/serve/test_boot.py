@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from fleetlab import build
@@ -278,6 +279,24 @@ def test_only_the_named_interfaces_are_answered(start: Callable[..., Site], tmp_
     discover = captured("plain-rom-bios.discover", MAC)
     assert site.machine().ask(discover, device="eth1", wait=0.5) is None
     assert site.machine().ask(discover, device="eth0") is not None
+
+
+@pytest.mark.parametrize("mode", ["proxy", "raw"])
+def test_a_named_interface_that_goes_and_comes_back_is_answered_again(
+    start: Callable[..., Site], wire: Wire, tmp_path: Path, mode: Literal["proxy", "raw"]
+) -> None:
+    """As another one of the same name: a VLAN made anew, a card plugged in again."""
+    site = start(server=Server(data=str(tmp_path), interfaces=("eth1",)), dhcp=Dhcp(mode=mode))
+    discover = captured("plain-rom-bios.discover", MAC)
+    assert site.machine().ask(discover, device="eth1") is not None
+    before = {found.name: index for index, found in site.server.site.interfaces.items()}
+    ip("-n", wire.server, "link", "del", "eth1")
+    site.until(lambda: "eth1" not in {found.name for found in site.server.site.interfaces.values()})
+    wire.plug("eth1")
+    site.until(lambda: any(found.name == "eth1" and found.up for found in site.server.site.interfaces.values()))
+    assert before["eth1"] not in site.server.site.interfaces
+    site.until(lambda: site.machine().ask(replace(discover, xid=b"back"), device="eth1", wait=0.5) is not None)
+    assert site.machine().ask(captured("ovmf-pxe.discover", MAC), device="eth0", wait=0.3) is None
 
 
 def test_without_names_every_interface_is_answered_with_its_own_address(
