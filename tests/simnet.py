@@ -210,7 +210,7 @@ class Host:
         self.file.write_text(yaml.safe_dump({**plain, **sections}))
         self.out = (folder / "serve.log").open("w+")
         self.process = subprocess.Popen(self.argv("serve"), stdout=self.out, stderr=subprocess.STDOUT)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180  # in an emulated machine too
         while "API on the Unix socket" not in (folder / "serve.log").read_text():
             assert self.process.poll() is None and time.monotonic() < end, (folder / "serve.log").read_text()
             time.sleep(0.05)
