@@ -19,6 +19,7 @@ __all__ = ["SEEN", "STYLES", "BootRequest", "Decision", "decide", "request_of"]
 LOADER_FRESH = 180.0  # seconds; iPXE may wait this long for a link that spanning tree blocks before it asks again
 LOOP_CYCLES = 2  # loaders fetched in a row, with no script asked for, that make a loop
 
+PAUSE = 0.9  # seconds without a packet after which the same one is a new one
 SEEN = frozenset(
     {"policy-ignore", "policy-local", "no-loader", "no-uki"}
 )  # ignored, but this machine wanted something of us
@@ -181,6 +182,13 @@ def _loader(family: str, pin: Pin, quirk: Quirk | None, config: Config) -> tuple
     if family == "efi64":
         return config.boot.efi_loader, "boot.efi_loader"
     return "", ""
+
+
+def discovers_after(recent: Recent, now: float) -> int:
+    """`Recent.discovers` with one more DISCOVER now. Copies of one come at once, by a second interface in the same
+    network or by a relay beside the wire: they are one."""
+    copy = recent.discovers and now - recent.last < PAUSE
+    return recent.discovers if copy else recent.discovers + 1
 
 
 def _style(

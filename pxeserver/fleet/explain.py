@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pxeserver.boot import answer, answer6, token
-from pxeserver.boot.decide import Decision, decide
+from pxeserver.boot.decide import Decision, decide, discovers_after
 from pxeserver.boot.quirks import Quirks, load_quirks
 from pxeserver.boot.request import BootRequest, request_of
 from pxeserver.boot.request6 import mac_of6, request_of6
@@ -201,11 +201,11 @@ def _begun(before: Recent | None, boot: str, at: float) -> Recent:
 
 
 def _step(now: Recent, event: EventRecord) -> Recent:
-    now = now._replace(last=event.at, stage=event.stage or now.stage)
+    before, now = now, now._replace(last=event.at, stage=event.stage or now.stage)
     if event.stage is Stage.OFFER and event.data.get("style") == DHCP6:
         return now
     if event.stage is Stage.OFFER:
-        discovers = 0 if event.data.get("port") == str(_BINL_PORT) else now.discovers + 1
+        discovers = 0 if event.data.get("port") == str(_BINL_PORT) else discovers_after(before, event.at)
         return now._replace(style=event.data.get("style", now.style), discovers=discovers)
     if event.stage is Stage.LOADER:
         name, cycles = event.data.get("loader", ""), now.loader_cycles + 1

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from pxeserver.boot import token as tokens
 from pxeserver.boot.answer import Arrival
-from pxeserver.boot.decide import BootRequest, Decision
+from pxeserver.boot.decide import BootRequest, Decision, discovers_after
 from pxeserver.boot.token import Token
 from pxeserver.config import Config
 from pxeserver.mac import Mac
@@ -159,13 +159,16 @@ class Recorder:
     ) -> None:
         """An answer went out; `recent` is what `before` gave, `raw` the client's packet."""
         trail = self._trail(request.mac, recent)
+        # what DHCPv4 tries in turn is left alone by DHCPv6, which firmware speaks between two rounds of it
+        style, discovers = recent.style, recent.discovers
+        if request.version == 4:
+            style, discovers = decision.style, discovers_after(recent, now) if request.opening else 0
         trail.recent = recent._replace(
             last=now,
             image=decision.image,
             revision=decision.revision,
-            # what DHCPv4 tries in turn is left alone by DHCPv6, which firmware speaks between two rounds of it
-            style=decision.style if request.version == 4 else recent.style,
-            discovers=recent.discovers if request.version == 6 else recent.discovers + 1 if request.opening else 0,
+            style=style,
+            discovers=discovers,
         )
         trail.offered = decision.loader
         data = {

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pxeserver.boot.decide import PAUSE
 from pxeserver.mac import Mac
 from pxeserver.model import Recent
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.site import Site
 from pxeserver.serve.udp import Answer, Datagram
 
-PAUSE = 0.9  # seconds without the packet after which it is a new one
 LONGEST = 10.0  # ... and a flood is decided on, and written down, this often
 PACKETS_MAX = 8192
 

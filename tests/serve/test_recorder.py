@@ -121,6 +121,15 @@ def test_discovers_are_counted_until_a_sign_of_life(book: Book) -> None:
     assert book.now().discovers == 0
 
 
+def test_copies_of_a_discover_count_once(book: Book) -> None:
+    """A second interface in the same network, or a relay beside the wire, brings each of them twice."""
+    for second in (0, 4, 12):
+        book.discover(NOW + second)
+        book.discover(NOW + second + 0.002)
+    assert book.now().discovers == 3
+    assert book.kinds() == ["offer"] * 6
+
+
 def test_cycles_are_loaders_without_a_script_between_them(book: Book) -> None:
     for second in (0, 60):
         book.discover(NOW + second)

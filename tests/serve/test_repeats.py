@@ -11,13 +11,14 @@ import pytest
 from dhcplab import ETH, DhcpChannel, datagram, feed
 from servelab import captured
 
+from pxeserver.boot.decide import PAUSE
 from pxeserver.boot.quirks import load_quirks
 from pxeserver.config import Config
 from pxeserver.model import Event, FleetView
 from pxeserver.serve import udp
 from pxeserver.serve.dhcp import DhcpServer, UdpChannel
 from pxeserver.serve.recorder import Delivery, Recorder
-from pxeserver.serve.repeats import LONGEST, PAUSE
+from pxeserver.serve.repeats import LONGEST
 from pxeserver.serve.site import Site
 from pxeserver.wire import dhcp
 
