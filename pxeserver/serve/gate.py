@@ -104,9 +104,12 @@ class Gate:
         del self._loading[mac]
 
     def _touch(self, mac: Mac, now: float) -> _Place:
-        place = self._loading.setdefault(mac, _Place(now, now))
+        place = self._loading.get(mac)
+        if place is None:
+            place = self._loading[mac] = _Place(now, now)
+        else:
+            self._loading.move_to_end(mac)
         place.last = now
-        self._loading.move_to_end(mac)
         return place
 
     def _expire(self, now: float) -> None:
