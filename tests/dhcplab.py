@@ -30,9 +30,8 @@ class DhcpChannel:
         self.sent.append((dhcp.parse(data), peer, ifindex, own))
         return self.works
 
-    def send_all(self, answers: Sequence[Answer]) -> None:
-        for answer in answers:
-            self.send(*answer)
+    def send_all(self, answers: Sequence[Answer]) -> list[Answer]:
+        return [answer for answer in answers if not self.send(*answer)]
 
 
 def feed(server: DhcpServer, channel: DhcpChannel) -> None:

@@ -10,7 +10,7 @@ from pxeserver.boot.token import Token
 from pxeserver.config import Config
 from pxeserver.errors import did_you_mean
 from pxeserver.mac import Mac
-from pxeserver.model import Assignment, FleetView, Image, Machine, Policy, Reason
+from pxeserver.model import Assignment, Digest, FleetView, Image, Machine, Policy, Reason
 
 Action = Literal["boot", "wait", "local", "ignore", "refuse"]
 
@@ -89,12 +89,14 @@ def _bound(
     return Profile("boot", None, image, assignment, (who, why))
 
 
+def assigned_image(assignment: Assignment, view: FleetView) -> Digest:
+    """The image that an assignment means now, whether it is in the store or not."""
+    return view.newest.get(assignment.spec, assignment.image) if assignment.follow else assignment.image
+
+
 def _assigned(machine: Machine | None, assignment: Assignment, view: FleetView, who: Reason) -> Profile:
-    digest = assignment.image
-    how = "assigned"
-    if assignment.follow:
-        digest = view.newest.get(assignment.spec, digest)
-        how = f"newest build of {assignment.spec}, which it follows"
+    digest = assigned_image(assignment, view)
+    how = f"newest build of {assignment.spec}, which it follows" if assignment.follow else "assigned"
     image = view.images.get(digest)
     if image is None:
         problem = f"its image {assignment.spec}@{digest.removeprefix('sha256:')[:12]} is not in the store"

@@ -102,7 +102,7 @@ class BootServer:
         self._clock = clock
         self._recording = recording
         self._writer = Writer(recording.record if recording else lambda events: self._fleet.record(events))
-        self.recorder = Recorder(fleet.secret(), config, self._emit)
+        self.recorder = Recorder(fleet.secret(), config, self._emit, emit_offers=self._writer.put_offers)
         self.names = NameTable(self.site)
         self.dhcp = DhcpServer(self.site, self.recorder, clock)
         self.dhcp.system = self._moved

@@ -26,10 +26,11 @@ from pxeserver.errors import PxeServerError, Refused
 from pxeserver.mac import Mac
 from pxeserver.serve import udp
 from pxeserver.serve.express import express
+from pxeserver.serve.forms import First, Forms
 from pxeserver.serve.rawdhcp import RawChannel
 from pxeserver.serve.recorder import Recorder
 from pxeserver.serve.repeats import Repeats, Sent
-from pxeserver.serve.site import Once, Site
+from pxeserver.serve.site import Basis, Once, Site
 from pxeserver.wire import dhcp
 from pxeserver.wire.reader import WireError
 
@@ -52,7 +53,7 @@ class Channel(Protocol):
 
     def receive(self) -> udp.Datagram | None: ...
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool: ...
-    def send_all(self, answers: Sequence[udp.Answer]) -> None: ...
+    def send_all(self, answers: Sequence[udp.Answer]) -> list[udp.Answer]: ...  # those that could not be sent
 
 
 class UdpChannel:
@@ -68,16 +69,17 @@ class UdpChannel:
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
         return udp.send(self.sock, data, peer, ifindex, own)
 
-    def send_all(self, answers: Sequence[udp.Answer]) -> None:
+    def send_all(self, answers: Sequence[udp.Answer]) -> list[udp.Answer]:
         """What is alike by one call, which costs an eighth for each, or one by one if the kernel refuses that."""
+        unsent: list[udp.Answer] = []
         for (size, peer, ifindex, own), group in groupby(answers, _likeness):
             alike = [answer[0] for answer in group]
             step = min(udp.SEGMENTS_MAX, udp.UDP_MAX // size)
             for start in range(0, len(alike), step):
                 some = alike[start : start + step]
                 if len(some) == 1 or not udp.send_alike(self.sock, some, peer, ifindex, own):
-                    for one in some:
-                        self.send(one, peer, ifindex, own)
+                    unsent += [(one, peer, ifindex, own) for one in some if not self.send(one, peer, ifindex, own)]
+        return unsent
 
 
 def open_channels(configured: Config) -> list[Channel]:
@@ -122,7 +124,8 @@ class DhcpServer:
         self.system: Callable[[str, str, float], None] = lambda mac, address, now: None  # told of such requests
         self._site = site
         self._recorder = recorder
-        self._repeats = Repeats(site, recorder)
+        self._basis = Basis(site)
+        self._repeats, self._forms = Repeats(recorder), Forms(site, recorder)
         self._clock = clock
         self._channels: list[Channel] = []
         self._once = Once(log.warning)
@@ -150,22 +153,43 @@ class DhcpServer:
 
     def _readable(self, channel: Channel) -> bool:
         """Answer what has come, at most `_DRAIN` of it; True when that was all."""
-        counts, clock, again, port = self.counts, self._clock, self._repeats.again, channel.port
-        repeated: list[udp.Answer] = []
-        for _ in range(_DRAIN):
-            arrived = channel.receive()
-            if arrived is None:
-                break
-            counts["received"] += 1
+        if self._basis.moved():
+            self._repeats.clear()
+            self._forms.clear()
+        clock, port = self._clock, channel.port
+        again, keep, first = self._repeats.again, self._repeats.keep, self._forms.first
+        answers: list[udp.Answer] = []
+        firsts: list[First] = []
+        received = 0
+        while received < _DRAIN and (arrived := channel.receive()) is not None:
+            received += 1
             now = clock()
-            if (sent := again(port, arrived, now)) is not None:
-                repeated.append(sent)
+            if (repeated := again(port, arrived, now)) is not None:
+                answers.append(repeated)
+            elif (made := first(port, arrived, now)) is not None:
+                answers.append(made[0][1:])
+                firsts.append(made)
+                keep(port, arrived, made[0], now)
             else:
                 self._heard(channel, arrived, now)
-        if repeated:
-            counts["repeated"] += len(repeated)
-            channel.send_all(repeated)
-        return arrived is None
+        self.counts["received"] += received
+        if answers:
+            self._send(channel, answers, firsts)
+        return received < _DRAIN
+
+    def _send(self, channel: Channel, answers: Sequence[udp.Answer], firsts: Sequence[First]) -> None:
+        """What needed no decision, together; first answers are written down when they went out."""
+        unsent = channel.send_all(answers)
+        if unsent:
+            lost = {payload for payload, *_ in unsent}
+            for sent in [sent for sent, _ in firsts if sent.payload in lost]:
+                self._recorder.forget(sent.mac)
+                self._unsent(sent)
+            firsts = [first for first in firsts if first[0].payload not in lost]
+        if firsts:
+            self._recorder.offers([offer for _, offer in firsts])
+        self.counts["answered"] += len(firsts)
+        self.counts["repeated"] += len(answers) - len(firsts) - len(unsent)
 
     def _heard(self, channel: Channel, arrived: udp.Datagram, now: float) -> None:
         if not self._site.serves(arrived.ifindex, arrived.peer[0]):
@@ -238,9 +262,13 @@ class DhcpServer:
             recorder.answered(request, decision, recent, arrived.data, arrival, now)
             if request.opening:
                 self._repeats.keep(channel.port, arrived, sent, now)
+                self._forms.keep(arrived, packet, request, decision, recent, arrival, sent)
         else:
-            self.counts["unsent"] += 1
-            self._once("unsent", f"the answer to {request.mac} could not be sent to {reply.address}")
+            self._unsent(sent)
+
+    def _unsent(self, sent: Sent) -> None:
+        self.counts["unsent"] += 1
+        self._once("unsent", f"the answer to {sent.mac} could not be sent to {sent.peer[0]}")
 
     def _tell(self, channel: Channel, arrived: udp.Datagram, packet: dhcp.Packet, mac: Mac, now: float) -> None:
         """A booted system that asks whose it is; it may ask by another card than the one that it was booted by."""

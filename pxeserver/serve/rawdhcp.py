@@ -95,9 +95,8 @@ class RawChannel:
             self._senders.clear()
         self._senders[address] = sender
 
-    def send_all(self, answers: Iterable[Answer]) -> None:
-        for answer in answers:
-            self.send(*answer)
+    def send_all(self, answers: Iterable[Answer]) -> list[Answer]:
+        return [answer for answer in answers if not self.send(*answer)]
 
     def send(self, data: bytes, peer: tuple[str, int], ifindex: int, own: str) -> bool:
         """To everybody on the interface, or to the station whose packet we answer: the client, or its relay."""

@@ -5,12 +5,10 @@ Every method takes what was seen and the time; none waits and none fails. The da
 
 from __future__ import annotations
 
-import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pxeserver.boot import token as tokens
 from pxeserver.boot.answer import Arrival
@@ -19,6 +17,8 @@ from pxeserver.boot.token import Token
 from pxeserver.config import Config
 from pxeserver.mac import Mac
 from pxeserver.model import STAGES, Digest, Event, Recent, Result, Stage
+from pxeserver.serve.offer import Offer
+from pxeserver.serve.trails import Random, Table, Trail
 
 MACS_MAX = 50_000  # remembered at once; the ones silent for longest go first
 WAIT_NOTE = 30.0  # a waiting machine asks every few seconds; it is written down this often
@@ -39,39 +39,11 @@ class Delivery:
     why: str = ""
 
 
-V = TypeVar("V")
-
-
-class _Table(OrderedDict[str, V]):
-    """Remembers the last `maximum` keys written."""
-
-    def __init__(self, maximum: int) -> None:
-        super().__init__()
-        self._maximum = maximum
-
-    def remember(self, key: str, value: V) -> None:
-        if key in self:
-            self.move_to_end(key)
-        elif len(self) >= self._maximum:
-            self.popitem(last=False)
-        self[key] = value
-
-
-@dataclass(slots=True)
-class _Trail:
-    """A Recent and what deciding does not need."""
-
-    recent: Recent
-    offered: str = ""  # the loader offered last
-    action: str = ""  # of the last script
-    peer: str = ""  # who asked for the first one
-    image: str = ""  # that it loads
-    rivals: frozenset[str] = frozenset()  # other servers that told it what to boot
-    noted: float = 0.0  # when that was last written down
-
-
 class Recorder:
-    """`key` seals tokens; `emit` takes events and must not block; `random(n)` gives n bytes."""
+    """`key` seals tokens; `emit` takes events and must not block; `random(n)` gives n bytes.
+
+    `emit_offers` may take offers as they are, to be made events later.
+    """
 
     def __init__(
         self,
@@ -79,14 +51,16 @@ class Recorder:
         config: Config,
         emit: Callable[[Event], None],
         *,
-        random: Callable[[int], bytes] = os.urandom,
+        emit_offers: Callable[[Sequence[Offer]], None] | None = None,
+        random: Callable[[int], bytes] | None = None,
         maximum: int = MACS_MAX,
     ) -> None:
         self.key, self.config, self.emit = key, config, emit
-        self._random = random
-        self._trails: _Table[_Trail] = _Table(maximum)
-        self._by_ip: _Table[Mac] = _Table(maximum)
-        self._ignored: _Table[float] = _Table(maximum)
+        self._emit_offers = emit_offers or self._emit_each
+        self._random = random or Random()
+        self._trails: Table[Trail] = Table(maximum)
+        self._by_ip: Table[Mac] = Table(maximum)
+        self._ignored: Table[float] = Table(maximum)
 
     # --- looking ---
 
@@ -104,11 +78,15 @@ class Recorder:
         After the script stage no loader asks DHCP again: a DISCOVER then means that the machine started anew.
         """
         recent = self.recent(request.mac)
-        if recent is None or now - recent.last > self.config.boot.silence_seconds:
-            return self._begin(now, recent)
-        if request.opening and _ORDER[recent.stage] >= _ORDER[Stage.SCRIPT]:
+        if recent is None or self.over_by(recent, request.opening, now):
             return self._begin(now, recent)
         return recent
+
+    def over_by(self, recent: Recent, opening: bool, now: float) -> bool:
+        """True if a packet that comes now begins another boot; `opening` if it is what a machine says first."""
+        if now - recent.last > self.config.boot.silence_seconds:
+            return True
+        return opening and _ORDER[recent.stage] >= _ORDER[Stage.SCRIPT]
 
     def _begin(self, now: float, before: Recent | None = None) -> Recent:
         """A new boot; the style that the firmware took last time is kept, and so is a loader that goes in circles."""
@@ -158,7 +136,8 @@ class Recorder:
         now: float,
     ) -> None:
         """An answer went out; `recent` is what `before` gave, `raw` the client's packet."""
-        trail = self._trail(request.mac, recent)
+        mac = request.mac
+        trail = self._trail(mac, recent)
         # what DHCPv4 tries in turn is left alone by DHCPv6, which firmware speaks between two rounds of it
         style, discovers = recent.style, recent.discovers
         if request.version == 4:
@@ -171,17 +150,24 @@ class Recorder:
             discovers=discovers,
         )
         trail.offered = decision.loader
-        data = {
-            "style": decision.style,
-            "kind": decision.kind,
-            "port": str(request.port),
-            "uuid": request.uuid,
-            "arch": request.arch.goarch,
-            "packet": raw.hex(),
-            "own_ip": arrival.own_ip,
-        }
-        text = f"{decision.loader or decision.kind} to {request.firmware}"
-        self._event(now, recent.boot, request.mac, "offer", Stage.OFFER, arrival.peer_ip, text=text, data=data)
+        self._emit_offers((Offer(now, recent.boot, mac, request.uuid, raw, request, decision, arrival),))
+
+    def first(
+        self, mac: Mac, style: str, loader: str, bound: tuple[Digest, int], past: Recent | None, now: float
+    ) -> str:
+        """The boot that begins with such an answer; `bound` to image and revision. `offers` writes the answer down."""
+        boot = self._random(8).hex()
+        again = (past.loader, 0.0, past.loader_cycles) if past is not None else ()
+        self._trails.remember(mac, Trail(Recent(boot, now, now, *bound, style, 1, *again), loader))
+        return boot
+
+    def offers(self, sent: Sequence[Offer]) -> None:
+        """First answers that went out."""
+        self._emit_offers(sent)
+
+    def forget(self, mac: Mac) -> None:
+        """The answer that its boot began with did not go out."""
+        self._trails.pop(mac, None)
 
     def ignored(self, request: BootRequest, decision: Decision, now: float) -> None:
         """A machine that our policy leaves alone is still seen, once per silence."""
@@ -351,14 +337,18 @@ class Recorder:
 
     # --- inside ---
 
-    def _trail(self, mac: Mac, recent: Recent) -> _Trail:
+    def _emit_each(self, sent: Sequence[Offer]) -> None:
+        for offer in sent:
+            self.emit(offer.event())
+
+    def _trail(self, mac: Mac, recent: Recent) -> Trail:
         trail = self._trails.get(mac)
         if trail is None or trail.recent.boot != recent.boot:
-            trail = _Trail(recent)
+            trail = Trail(recent)
         self._trails.remember(mac, trail)
         return trail
 
-    def _reach(self, mac: Mac, boot: str, stage: Stage | None, now: float, *, script: bool = False) -> _Trail | None:
+    def _reach(self, mac: Mac, boot: str, stage: Stage | None, now: float, *, script: bool = False) -> Trail | None:
         """Note life of this boot, a stage if it goes further, a script. None when the MAC is at another boot."""
         trail = self._trails.get(mac)
         if trail is None:

@@ -113,6 +113,22 @@ def _blob_path(data: str, digest: Digest) -> Path:
     return Layout(Path(data) / "store").blob_path(digest)
 
 
+class Basis:
+    """Tells when anything that answers follow from was replaced; each of these is replaced whole."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._seen = site.view, site.config, site.interfaces
+
+    def moved(self) -> bool:
+        """True if that has happened since it was asked last."""
+        site, (view, config, interfaces) = self._site, self._seen
+        if site.view is view and site.config is config and site.interfaces is interfaces:
+            return False
+        self._seen = site.view, site.config, site.interfaces
+        return True
+
+
 class Once:
     """Says each kind of trouble once, however many packets show it."""
 

@@ -11,6 +11,7 @@ from itertools import islice
 
 from pxeserver.errors import PxeServerError
 from pxeserver.model import Event
+from pxeserver.serve.offer import Offer
 
 log = logging.getLogger("pxeserver.record")
 
@@ -26,7 +27,7 @@ class Writer:
     def __init__(self, record: Callable[[Sequence[Event]], None], *, maximum: int = QUEUE_MAX) -> None:
         self._record = record
         self._maximum = maximum
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Event | Offer] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -43,6 +44,15 @@ class Writer:
                 return
             self._queue.append(event)
         if not self._wake.is_set():
+            self._wake.set()
+
+    def put_offers(self, offers: Sequence[Offer]) -> None:
+        """The same for these, which are made events in the writer's thread."""
+        with self._lock:
+            room = max(0, self._maximum - len(self._queue))
+            self._queue += offers[:room] if room < len(offers) else offers
+            self.dropped += max(0, len(offers) - room)
+        if room and not self._wake.is_set():
             self._wake.set()
 
     @property
@@ -67,7 +77,8 @@ class Writer:
             last = self._stopping.is_set()  # whatever comes of this try, there is no other
             with self._lock:
                 self._wake.clear()
-                batch = list(islice(self._queue, BATCH_MAX))
+                taken = list(islice(self._queue, BATCH_MAX))
+            batch = [what.event() if isinstance(what, Offer) else what for what in taken]
             if not batch and last:
                 return
             try:

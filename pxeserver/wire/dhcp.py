@@ -231,6 +231,27 @@ def _scan(raw: bytes, position: int, into: dict[int, bytes]) -> None:
         position = stop
 
 
+def option_at(raw: bytes, code: int) -> int | None:
+    """Where the value of an option begins in a packet that `parse` took; None if the option does not stand there once.
+
+    Options in `file` or `sname` (52) are not looked for: with them it is None.
+    """
+    found = None
+    position, end = _HEADER_SIZE, len(raw)
+    while position < end and (tag := raw[position]) != 255:
+        if tag == 0:
+            position += 1
+            continue
+        if position + 1 >= end or position + 2 + raw[position + 1] > end:
+            break
+        if tag == OPT_OVERLOAD or (tag == code and found is not None):
+            return None
+        if tag == code:
+            found = position + 2
+        position += 2 + raw[position + 1]
+    return found
+
+
 def suboptions(raw: bytes) -> tuple[tuple[int, bytes], ...]:
     """Encapsulated options (43, 82, 175): code, length, value; lenient as `parse` is. Each code once, joined."""
     found: dict[int, bytes] = {}

@@ -183,3 +183,23 @@ def test_suboptions_are_the_inverse_of_packing_them(table: dict[int, bytes], end
 def test_suboptions_that_do_not_fit_are_a_wire_error(option: tuple[int, bytes]) -> None:
     with pytest.raises(WireError):
         dhcp.pack_suboptions([option])
+
+
+@pytest.mark.parametrize(
+    ("options", "at"),
+    [
+        (b"\x35\x01\x01\x61\x02ab\xff", 5),
+        (b"\0\0\x61\x02ab", 4),
+        (b"\x61\x02ab\x61\x02cd\xff", None),  # joined from two
+        (b"\x61\x02ab\x34\x01\x01\xff", None),  # more of it may stand in `file`
+        (b"\xff\x61\x02ab", None),
+        (b"\x35\x01\x01\x61", None),
+        (b"\x35\x01\x01\x61\x09ab", None),
+        (b"", None),
+    ],
+)
+def test_where_an_option_stands(options: bytes, at: int | None) -> None:
+    raw = dhcp.Packet(1, b"xid1", b"mac123", ()).pack()[:240] + options
+    assert dhcp.option_at(raw, 97) == (None if at is None else 240 + at)
+    if at is not None:
+        assert dhcp.parse(raw).option(97) == raw[240 + at : 242 + at]
