@@ -18,6 +18,7 @@ from pxeserver.cli.main import cli
 from pxeserver.config import Config
 from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.serve import admin
+from pxeserver.serve.express import ExpressLoop
 from pxeserver.web.site import make_web
 
 
@@ -83,7 +84,7 @@ class Server:
         self.fleet: Fleet = open_fleet(config)
         sockets = admin.bind(config)
         self.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
-        self._loop = asyncio.new_event_loop()
+        self._loop = ExpressLoop()
         self._server = admin.AdminServer(config, self.fleet, sockets, make_web)
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()

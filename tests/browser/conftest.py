@@ -20,6 +20,7 @@ from pxeserver import config as configuration
 from pxeserver.config import Config
 from pxeserver.fleet.fleet import Fleet, open_fleet
 from pxeserver.serve import admin
+from pxeserver.serve.express import ExpressLoop
 from pxeserver.web.site import make_web
 
 HERE = Path(__file__).parent
@@ -49,7 +50,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.fleet: Fleet = open_fleet(self._config(folder, 0))
         self._folder, self._port = folder, 0
-        self._loop = asyncio.new_event_loop()
+        self._loop = ExpressLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.start()
