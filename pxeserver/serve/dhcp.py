@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from typing import Protocol
 
 from pxeserver import config as configuration
@@ -39,10 +40,7 @@ log = logging.getLogger("pxeserver.dhcp")
 LOOPBACK = "lo"
 _DRAIN = 64  # packets per turn of the loop
 _REQUESTED_IP = 50
-
-
-def _likeness(answer: udp.Answer) -> tuple[int, tuple[str, int], int, str]:
-    return len(answer[0]), *answer[1:]
+_WAY = itemgetter(1, 2, 3)  # of an answer: peer, ifindex and our address
 
 
 class Channel(Protocol):
@@ -72,13 +70,14 @@ class UdpChannel:
     def send_all(self, answers: Sequence[udp.Answer]) -> list[udp.Answer]:
         """What is alike by one call, which costs an eighth for each, or one by one if the kernel refuses that."""
         unsent: list[udp.Answer] = []
-        for (size, peer, ifindex, own), group in groupby(answers, _likeness):
-            alike = [answer[0] for answer in group]
-            step = min(udp.SEGMENTS_MAX, udp.UDP_MAX // size)
-            for start in range(0, len(alike), step):
-                some = alike[start : start + step]
-                if len(some) == 1 or not udp.send_alike(self.sock, some, peer, ifindex, own):
-                    unsent += [(one, peer, ifindex, own) for one in some if not self.send(one, peer, ifindex, own)]
+        for (peer, ifindex, own), group in groupby(answers, _WAY):
+            for size, of_size in groupby((payload for payload, *_ in group), len):
+                alike = list(of_size)
+                step = min(udp.SEGMENTS_MAX, udp.UDP_MAX // size)
+                for start in range(0, len(alike), step):
+                    some = alike[start : start + step]
+                    if len(some) == 1 or not udp.send_alike(self.sock, some, peer, ifindex, own):
+                        unsent += [(one, peer, ifindex, own) for one in some if not self.send(one, peer, ifindex, own)]
         return unsent
 
 

@@ -32,7 +32,7 @@ PARTS = ("boot", "admin")
 # The loop gives the interpreter away at every system call; a busy thread must hand it back sooner than in 5 ms.
 SWITCH_INTERVAL = 0.00005
 # Objects made before the collector looks for cycles: there are hardly any, and looking takes time from machines.
-GARBAGE = (20_000, 50, 50)
+GARBAGE = (100_000, 50, 50)
 
 
 class Server(Protocol):

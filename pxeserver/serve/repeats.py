@@ -7,7 +7,6 @@ that what is decided by silence still sees each of its packets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from pxeserver.boot.decide import PAUSE
@@ -31,15 +30,8 @@ class Sent(NamedTuple):
     source: str
 
 
-@dataclass(slots=True)
-class _Kept:
-    sent: Sent
-    raw: bytes
-    since: float
-    last: float
-    port: int
-    came: tuple[object, ...]  # how the packet came in
-    recent: Recent | None  # the machine's past with this answer in it
+# How it came and by which port, what was sent, the machine's past with this answer in it, when.
+_Kept = tuple[Datagram, int, Sent, Recent | None, float]
 
 
 class Repeats:
@@ -48,18 +40,21 @@ class Repeats:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._kept: dict[bytes, _Kept] = {}
+        self._last: dict[bytes, float] = {}  # when it was sent again
 
     def clear(self) -> None:
         """What answers follow from has changed."""
         self._kept.clear()
+        self._last.clear()
 
     def keep(self, port: int, arrived: Datagram, sent: Sent, now: float) -> None:
         """That was the answer, and all is recorded of it that there is to record."""
         if len(self._kept) >= PACKETS_MAX:
-            self._kept.clear()
-        recent = self._recorder.recent(sent.mac)
-        raw = arrived.data
-        self._kept[raw[_WHO]] = _Kept(sent, raw, now, now, port, arrived[1:], recent)
+            self.clear()
+        who = arrived.data[_WHO]
+        self._kept[who] = arrived, port, sent, self._recorder.recent(sent.mac), now
+        if who in self._last:
+            del self._last[who]
 
     def again(self, port: int, arrived: Datagram, now: float) -> Answer | None:
         """What to send to the same packet, with the xid that it has now: payload, peer, ifindex, source.
@@ -67,13 +62,18 @@ class Repeats:
         None if it did not come a moment ago in the same way, or if anything has happened since.
         """
         data = arrived.data
-        kept = self._kept.get(data[_WHO])
-        if kept is None or now - kept.last >= PAUSE or now - kept.since >= LONGEST:
+        who = data[_WHO]
+        kept = self._kept.get(who)
+        if kept is None:
             return None
-        mac, payload, peer, ifindex, source = kept.sent
-        if data[8:] != kept.raw[8:] or data[:4] != kept.raw[:4] or kept.port != port or kept.came != arrived[1:]:
+        before, at, sent, recent, since = kept
+        if now - self._last.get(who, since) >= PAUSE or now - since >= LONGEST:
             return None
-        if self._recorder.recent(mac) is not kept.recent:
+        raw = before.data
+        if data[8:] != raw[8:] or data[:4] != raw[:4] or at != port or before[1:] != arrived[1:]:
             return None
-        kept.last = now
+        mac, payload, peer, ifindex, source = sent
+        if self._recorder.recent(mac) is not recent:
+            return None
+        self._last[who] = now
         return payload[:4] + data[4:8] + payload[8:], peer, ifindex, source
