@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, Self
 
@@ -91,6 +92,9 @@ class Wire:
                 self._join("cli", "srv", "eth0")
             for role, address in (("srv", SERVER), ("cli", CLIENT)):
                 self.ip(role, "addr", "add", f"{address}/{BITS}", "dev", "eth0")
+            # the same for all servers, and no bbr, which a host may have: its timers would be most of what is measured
+            here = ["dev", "eth0", "src", SERVER, "congctl", "cubic"]
+            self.ip("srv", "route", "replace", str(ip_interface(f"{SERVER}/{BITS}").network), *here)
             if shimmed:
                 shim = [load_client("netshim"), "srv", "cli", str(self.delay_us), str(self.loss)]
                 self.shim = self._spawn("shim", shim, "shim")

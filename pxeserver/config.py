@@ -128,6 +128,7 @@ class Http(Part):
     x_accel: Annotated[str, After(_location)] = ""  # location of a proxy (nginx) that sends the images' files itself
     transfers_max: Annotated[int, Between(1)] = 1000  # machines that load at once; the others wait for their turn
     link_mbit: Annotated[int, Between(0)] = 0  # what a link of ours carries; 0: not known, only transfers_max counts
+    congestion_control: str = "cubic"  # of TCP (tcp(7), TCP_CONGESTION); "": the host's
 
     @property
     def told_port(self) -> int:

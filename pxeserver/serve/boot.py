@@ -74,6 +74,8 @@ def bind(config: Config) -> BootSockets:
         if udp.has_ipv6():
             http.append(keep(listening.tcp("::", http[0].getsockname()[1], "http")))
             tftp.append(keep(udp.listen(tftp[0].getsockname()[1], what="tftp", address="::")))
+        for sock in http:
+            listening.congestion_control(sock, config.http.congestion_control)
         names = dns.open_sockets(config)
         for sock in (*names[0], *names[1]):
             keep(sock)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from pathlib import Path
 
 from pxeserver.errors import Refused, UsageError
 from pxeserver.local.ports import port_taken
+
+log = logging.getLogger("pxeserver.boot")
 
 _BACKLOG = 4096  # a rack that powers on at once; the kernel clamps it to net.core.somaxconn
 
@@ -43,6 +46,17 @@ def tcp(host: str, port: int, what: str, device: str = "") -> socket.socket:
             ) from None
         raise
     return sock
+
+
+def congestion_control(sock: socket.socket, name: str) -> None:
+    """By which connections of this listener send; what the kernel has not leaves them the host's, with a warning."""
+    if not name:
+        return
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+    except OSError as error:
+        has = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+        log.warning("http.congestion_control: no %s here (%s); it stays %s", name, error.strerror, has)
 
 
 def unix(path: Path) -> socket.socket:
