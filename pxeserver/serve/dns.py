@@ -1,8 +1,8 @@
-"""DNS over UDP and TCP. Most answers are prepared: a look-up by the question's bytes, and out again.
+"""DNS over UDP and TCP. Most answers are prepared: a look-up by the query's bytes, and out again.
 
-An answer is prepared the first time that it is asked for on a wire (names of ours have other addresses on others), and
-all are forgotten when anything changes. The arrival information of a query (IP_PKTINFO) goes back with its answer as it
-came: out of the same interface, from the address that was asked.
+An answer is kept the first time that a query comes on a wire (names of ours have other addresses on others), for all
+queries that differ from it in the ID alone; all are forgotten when anything changes. The arrival information of a query
+(IP_PKTINFO) goes back with its answer as it came: out of the same interface, from the address that was asked.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ log = logging.getLogger("pxeserver.dns")
 
 _DRAIN, _SLOW = 256, 16  # datagrams of one turn, and those that are not prepared: then the other listeners
 _SPACE = socket.CMSG_SPACE(20)
-_PREPARED_MAX = 100_000
+_PREPARED_MAX, _PREPARED_QUERY = 50_000, 300  # answers, and bytes of a query whose answer is kept
+_QUERY_MAX = 992  # bytes of a datagram; more is no query with one name. Larger buffers cost malloc() longer ways
 _WIRES_MAX = 1024
 _STREAMS, _STREAM_IDLE, _STREAM_QUERIES = 128, 10.0, 1000
 _REFUSED = Answer(dns.REFUSED, authoritative=False)
 
-Prepared = dict[bytes, tuple[bytes, bytes]]  # question, lower-case -> counts with one question, what follows
+Prepared = dict[bytes, bytes]  # a query but for its ID -> its answer but for the ID
 
 
 @dataclass(slots=True)
@@ -89,7 +90,6 @@ class DnsServer:
         self._tcp: list[socket.socket] = []
         self._streams: set[asyncio.Task[None]] = set()
         self._wires: dict[bytes, _Wire] = {}  # by the arrival information
-        self._heads: dict[bytes, bytes] = {}
         self.forget()
         table.changed = self.forget
 
@@ -115,32 +115,25 @@ class DnsServer:
     def forget(self) -> None:
         """Names, addresses or interfaces are others now."""
         self._wires.clear()
-        self._heads = dns.prepared_heads(bool(self._site.config.dns.upstreams))
 
     # --- UDP ---
 
     def _readable(self, sock: socket.socket) -> None:
         """The hot path: no objects but bytes for what is prepared."""
-        receive, send, wires, heads = sock.recvmsg, sock.sendmsg, self._wires, self._heads
+        receive, send, wires = sock.recvmsg, sock.sendmsg, self._wires
         fast = slow = 0
         try:
             while fast < _DRAIN and slow < _SLOW:
-                data, control, _, peer = receive(4096, _SPACE)
+                data, control, _, peer = receive(_QUERY_MAX, _SPACE)
                 try:
-                    wire = wires[control[0][2]]
+                    rest = wires[control[0][2]].prepared[data[2:]]
                 except (KeyError, IndexError):
-                    slow += 1
-                    self._unprepared(sock, data, control, peer)
-                    continue
-                found = wire.prepared.get(data[12:].lower())
-                head = heads.get(data[2:12])
-                if found is None or head is None:
                     slow += 1
                     self._unprepared(sock, data, control, peer)
                     continue
                 fast += 1
                 try:
-                    send((data[:2], head, found[0], data[12:], found[1]), control, 0, peer)
+                    send((data[:2], rest), control, 0, peer)
                 except OSError:
                     self.counts["unsent"] += 1
         except OSError:  # nothing left, or a pending error of a peer that went away
@@ -200,13 +193,13 @@ class DnsServer:
             self.counts["refused"] += 1
             return dns.reply(query, _REFUSED, recursion=recursion, limit=limit)
         self.counts["nxdomain" if answer.rcode == dns.NXDOMAIN else "answered"] += 1
-        short = dns.HEADER + len(query.question) + len(answer.tail) <= dns.PLAIN_MAX
-        if answer.rcode == dns.NOERROR and short:
-            # lower() makes some types others too, 65 to 90; of those no name has records, so that one answer fits all
+        reply = dns.reply(query, answer, recursion=recursion, limit=limit)
+        # names that are not there would fill it
+        if answer.rcode == dns.NOERROR and len(data) <= _PREPARED_QUERY and not stream:
             if len(wire.prepared) >= _PREPARED_MAX:
                 wire.prepared.clear()
-            wire.prepared[query.question.lower()] = (b"\0\1" + answer.counts, answer.tail)
-        return dns.reply(query, answer, recursion=recursion, limit=limit)
+            wire.prepared[data[2:]] = reply[2:]
+        return reply
 
     def _forward(self, query: Query, data: bytes, peer: str, later: Any, stream: bool) -> bool:
         upstreams = self._site.config.dns.upstreams

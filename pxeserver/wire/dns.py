@@ -1,4 +1,4 @@
-"""DNS queries <-> values (RFC 1035 section 4, EDNS RFC 6891), and the bytes around a prepared answer.
+"""DNS queries <-> values (RFC 1035 section 4, EDNS RFC 6891).
 
 Queries are read here, bounds-checked; what an answer says is packed by dnslib (boot/zone.py), once for each question.
 """
@@ -123,19 +123,6 @@ def formerr(raw: bytes) -> bytes | None:
     if len(raw) < HEADER or raw[2] & 0x80:
         return None
     return raw[:2] + bytes((0x80 | raw[2] & 0x79, FORMERR)) + bytes(8)
-
-
-def prepared_heads(recursion: bool) -> dict[bytes, bytes]:
-    """Flags and counts of the queries that prepared answers are for -> flags of the answer.
-
-    One question and nothing else; RD, AD and CD may be set.
-    """
-    flags = QR | AA | (RA if recursion else 0)
-    return {
-        (rd | low).to_bytes(2, "big") + b"\0\1" + bytes(6): (flags | rd | low & CD).to_bytes(2, "big")
-        for rd in (0, RD)
-        for low in (0, 0x10, 0x20, 0x30)
-    }
 
 
 def packed_name(labels: Labels) -> bytes:

@@ -208,6 +208,15 @@ def test_prepared_answers_keep_case_flags_and_counts(site: Site) -> None:
         assert (str(got.rr[0].rdata), got.rr[0].ttl) == ("10.77.3.1", 60)
         assert (got.header.id, got.header.rd, got.header.ra, got.header.aa) == (question.header.id, 1, 0, 1)
     assert site.count("prepared") >= before + 2
+    plain = DNSRecord.question("web1.rack.test").pack()[2:]
+    kinds = [plain, b"\0\0" + plain[2:], b"\1\x10" + plain[2:], plain.upper(), plain + bytes(2)]
+    kinds.append(plain[:8] + b"\0\1" + plain[10:] + b"\0\0\x29\x04\xd0\0\0\0\0\0\0")
+    first = [site.ask(b"\1\1" + kind) or b"" for kind in kinds]
+    before = site.count("prepared")
+    assert [site.ask(b"\2\2" + kind) for kind in kinds] == [b"\2\2" + answer[2:] for answer in first]
+    assert site.count("prepared") == before + len(kinds)
+    assert [raw[2:4].hex() for raw in first] == ["8500", "8400", "8510", "8500", "8500", "8500"]
+    assert [raw[11] for raw in first] == [0, 0, 0, 0, 0, 1] and b"WEB1" in first[3]
     site.fleet.set_machine("web1", MachineEdit(vars={"address": "10.77.3.2"}))
     site.until(lambda: site.short("+noedns", "web1.rack.test") == ["10.77.3.2"])
 

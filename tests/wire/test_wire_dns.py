@@ -104,15 +104,6 @@ def test_formerr() -> None:
     assert dns.formerr(raw[:11]) is None and dns.formerr(raw[:2] + b"\x81" + raw[3:]) is None
 
 
-@pytest.mark.parametrize("recursion", [False, True])
-def test_prepared_heads_are_what_reply_would_say(recursion: bool) -> None:
-    heads = dns.prepared_heads(recursion)
-    assert len(heads) == 8
-    for asked_by, answered in heads.items():
-        raw = b"\1\2" + asked_by + asked()[12:]
-        assert dns.reply(dns.parse(raw), ONE, recursion=recursion)[2:4] == answered
-
-
 @given(st.binary(max_size=600))
 def test_no_bytes_break_it(raw: bytes) -> None:
     try:
