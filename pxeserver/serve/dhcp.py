@@ -143,12 +143,10 @@ class DhcpServer:
             channel.sock.close()
         self._channels.clear()
 
-    def _ready(self, channel: Channel, now: float = 0.0) -> bool:
+    def _ready(self, channel: Channel, now: float = 0.0) -> None:
         """An express handler: others have their turn before what one turn leaves unread."""
-        if channel not in self._channels or self._readable(channel):
-            return False
-        express().call_soon(self._ready, channel)
-        return True
+        if channel in self._channels and not self._readable(channel):
+            express().call_soon(self._ready, channel)
 
     def _readable(self, channel: Channel) -> bool:
         """Answer what has come, at most `_DRAIN` of it; True when that was all."""

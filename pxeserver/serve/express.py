@@ -13,6 +13,7 @@ import select
 import selectors
 import time
 from collections.abc import Callable
+from typing import Any
 
 log = logging.getLogger("pxeserver.boot")
 
@@ -21,12 +22,7 @@ BATCH = 16  # handlers called before asyncio's descriptors are looked at again
 SPIN = 40e-6  # seconds
 REST_MAX = 1023  # waits
 
-# Gets the time (of `loop.time`); True if asyncio has something to do now: a callback was scheduled, a timer set.
-Handler = Callable[[float], bool]
-
-
-def _asyncios(now: float) -> bool:
-    return True
+Handler = Callable[[float], object]  # gets the time, that of `loop.time`
 
 
 class _Selector(selectors.EpollSelector):
@@ -34,10 +30,15 @@ class _Selector(selectors.EpollSelector):
 
     def __init__(self) -> None:
         super().__init__()
+        self.scheduled = False  # asyncio was given something to do
+        self._ready = False  # asyncio's own descriptors are
         self._epoll = select.epoll()
         self._epoll.register(self.fileno(), select.EPOLLIN)
-        self._handlers: dict[int, Handler] = {self.fileno(): _asyncios}
+        self._handlers: dict[int, Handler] = {self.fileno(): self._asyncios}
         self._misses = self._rest = 0  # looks in vain lately; waits without any from now on
+
+    def _asyncios(self, now: float) -> None:
+        self._ready = True
 
     def watch(self, fd: int, handler: Handler) -> None:
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
@@ -53,21 +54,24 @@ class _Selector(selectors.EpollSelector):
             return super().select(timeout)
         poll, clock = self._epoll.poll, time.monotonic
         end = clock() + timeout if timeout is not None else float("inf")
+        self.scheduled = self._ready = False
         while True:
             events = poll(0, BATCH) or self._wait(timeout)
             now = clock()
-            turn = now >= end
             for fd, _ in events:
+                handler = handlers.get(fd)
+                if handler is None:  # not watched any more since one of this batch had its turn
+                    continue
                 try:
-                    if handlers[fd](now):
-                        turn = True
+                    handler(now)
                 except Exception:  # a fault of ours: it must not cost the others
                     log.exception("an express handler failed")
                     self.unwatch(fd)
-            if turn or len(events) == BATCH:  # asyncio's may wait behind those of this batch
-                ready = super().select(0)
-                if turn or ready:
-                    return ready
+            # asyncio's may wait behind those of this batch
+            ready = super().select(0) if self._ready or len(events) == BATCH else []
+            if ready or self.scheduled or now >= end:
+                return ready
+            self._ready = False
             if timeout is not None:
                 timeout = end - now
 
@@ -102,13 +106,26 @@ class ExpressLoop(asyncio.SelectorEventLoop):
     def watch(self, fd: int, handler: Handler) -> None:
         """Call `handler` whenever `fd` is readable or has an error to tell, until `unwatch`.
 
-        It is called for what comes, not for what it leaves unread (EPOLLET). No other handler may close its descriptor.
+        It is called for what is there now and for what comes, not for what it leaves unread (EPOLLET), and once in vain
+        if the number was another's a moment ago.
         """
         self._express.watch(fd, handler)
 
     def unwatch(self, fd: int) -> None:
         """Before the descriptor is closed."""
         self._express.unwatch(fd)
+
+    # whatever a handler gives asyncio to do comes by one of these two, on this thread
+
+    def call_soon(self, *args: Any, **named: Any) -> asyncio.Handle:
+        """As asyncio's; the selector returns to it."""
+        self._express.scheduled = True
+        return super().call_soon(*args, **named)
+
+    def call_at(self, *args: Any, **named: Any) -> asyncio.TimerHandle:
+        """As asyncio's; the selector returns to it, for it may be due earlier than all others."""
+        self._express.scheduled = True
+        return super().call_at(*args, **named)
 
 
 def express() -> ExpressLoop:

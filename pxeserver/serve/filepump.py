@@ -66,29 +66,27 @@ class FilePump:
             del self._transfers[transfer.fd]
             self._epoll.unregister(transfer.fd)
 
-    def _turn(self, now: float = 0.0) -> bool:
+    def _turn(self, now: float = 0.0) -> None:
         """An express handler: the others have their turn before what one turn leaves."""
         epoll = self._epoll
         if epoll is None:
-            return False
-        end, ended = time.perf_counter() + TURN_SECONDS, False
+            return
+        end = time.perf_counter() + TURN_SECONDS
         for _ in range(TURN_FILES):
             ready = epoll.poll(0, 1)  # one by one: whoever had its turn goes behind the others
             if not ready:
-                return ended
+                return
             transfer = self._transfers[ready[0][0]]
             if _move(transfer):
                 self.stop(transfer)
                 transfer.ended()
-                ended = True
             else:
                 transfer.moved()
             if epoll.closed:
-                return True
+                return
             if time.perf_counter() >= end:
                 break
         express().call_soon(self._turn)
-        return True
 
 
 def _move(transfer: Transfer) -> bool:

@@ -128,27 +128,24 @@ class Front:
         if left:
             self._per_peer[peer] = left
 
-    def _accept(self, listening: socket.socket, family: int, now: float = 0.0) -> bool:
+    def _accept(self, listening: socket.socket, family: int, now: float = 0.0) -> None:
         """An express handler: accept, and answer what comes with the connections."""
         for _ in range(ACCEPTS):
             if listening.fileno() not in self._listening:
-                break
+                return
             try:  # accept() and a socket without detours by enums: those take longer than the system call
                 number, address = listening._accept()  # type: ignore[attr-defined]
                 sock = socket.SocketType(family, socket.SOCK_STREAM, 0, number)
             except (BlockingIOError, InterruptedError):
-                break
+                return
             except OSError as error:
                 self.counts["accept-failed"] += 1
                 if error.errno in _EXHAUSTED:
                     self._loop.call_later(_EXHAUSTED_PAUSE, self._accept, listening, family)
-                    return True
+                    return
                 continue  # the one that left before its turn
             self._begin(sock, address[0] if isinstance(address, tuple) else "")
-        else:
-            self._loop.call_soon(self._accept, listening, family)  # the others have a turn
-            return True
-        return bool(self._work)
+        self._loop.call_soon(self._accept, listening, family)  # the others have a turn
 
     def _begin(self, sock: socket.SocketType, peer: str) -> None:
         number = self._per_peer.get(peer, 0)

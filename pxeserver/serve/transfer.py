@@ -106,7 +106,7 @@ class Transfer:
         self._send()
 
     def _readable(self, now: float) -> bool:
-        """A datagram of the client's has come. True when the transfer is over: whoever hears of it may have plans."""
+        """A datagram of the client's has come. True when the transfer is over."""
         try:
             raw = read(self._fd, _DATAGRAM_MAX)
         except OSError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,11 +32,10 @@ class Busy:
             loop.watch(mine.fileno(), lambda now, mine=mine, other=other: self._called(mine, other))
             other.send(b"x")
 
-    def _called(self, mine: socket.socket, other: socket.socket) -> bool:
+    def _called(self, mine: socket.socket, other: socket.socket) -> None:
         self.calls += 1
         mine.recv(1)
         other.send(b"x")
-        return False
 
     def close(self) -> None:
         for mine, other in self._pairs:
@@ -101,22 +101,67 @@ def test_timers_and_other_threads_are_heard_while_transfers_never_pause() -> Non
     run(scene())
 
 
-def test_what_a_handler_schedules_is_done_at_once_if_it_says_so(pair: tuple[socket.socket, socket.socket]) -> None:
+def _soon(done: asyncio.Event) -> None:
+    express.express().call_soon(done.set)
+
+
+def _task(done: asyncio.Event) -> None:
+    async def task() -> None:
+        done.set()
+
+    _soon.kept = asyncio.get_running_loop().create_task(task())  # type: ignore[attr-defined]
+
+
+def _timer(done: asyncio.Event) -> None:
+    express.express().call_later(0.01, done.set)
+
+
+def _future(done: asyncio.Event) -> None:
+    future = express.express().create_future()
+    future.add_done_callback(lambda _: done.set())
+    future.set_result(None)
+
+
+@pytest.mark.parametrize("schedule", [_soon, _task, _timer, _future])
+def test_what_a_handler_gives_asyncio_to_do_is_done_though_nothing_else_happens(
+    pair: tuple[socket.socket, socket.socket], schedule: Callable[[asyncio.Event], None]
+) -> None:
     mine, other = pair
 
     async def scene() -> None:
         loop = express.express()
         done = asyncio.Event()
 
-        def handler(now: float) -> bool:
+        def handler(now: float) -> None:
             assert abs(now - loop.time()) < 5
             loop.unwatch(mine.fileno())
-            loop.call_soon(done.set)
-            return True
+            schedule(done)
 
         loop.watch(mine.fileno(), handler)
         other.send(b"x")
         await done.wait()
+
+    run(scene())
+
+
+def test_a_handler_may_close_another_one_s_descriptor() -> None:
+    async def scene() -> None:
+        loop = express.express()
+        pairs = [socket.socketpair() for _ in range(2)]
+        called: list[int] = []
+
+        def handler(number: int, now: float) -> None:
+            called.append(number)
+            for mine, other in pairs:
+                loop.unwatch(mine.fileno())
+                mine.close()
+                other.close()
+
+        for number, (mine, other) in enumerate(pairs):
+            loop.watch(mine.fileno(), partial(handler, number))
+            other.send(b"x")
+        await asyncio.sleep(0.01)
+        assert len(called) == 1
 
     run(scene())
 
@@ -127,7 +172,7 @@ def test_a_handler_that_fails_costs_only_itself(
     mine, other = pair
     calls = 0
 
-    def handler(now: float) -> bool:
+    def handler(now: float) -> None:
         nonlocal calls
         calls += 1
         raise ZeroDivisionError
@@ -150,7 +195,7 @@ def test_a_handler_that_fails_costs_only_itself(
 def test_looking_ahead_in_vain_is_given_up_for_longer_each_time(pair: tuple[socket.socket, socket.socket]) -> None:
     async def scene() -> None:
         loop = express.express()
-        loop.watch(pair[0].fileno(), lambda now: False)
+        loop.watch(pair[0].fileno(), lambda now: None)
         rests = []
         for _ in range(12):
             await asyncio.sleep(0.001)
