@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pxeserver.serve.download import Download
 from pxeserver.serve.exchange import Request, Response, Sent
+from pxeserver.serve.express import ExpressLoop
 from pxeserver.serve.httpwire import HEAD_MAX, BadRequest, Head, pack_head, parse_head, select_part
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ class Connection:
     __slots__ = (
         *("busy", "deadline", "fd", "peer"),
         *("_buffer", "_closed", "_discarded", "_download", "_front", "_head", "_keep", "_loop", "_out", "_own"),
-        *("_port", "_reading", "_searched", "_sent", "_sock", "_task", "_then"),
+        *("_port", "_resting", "_searched", "_sent", "_sock", "_task", "_then", "_unread", "_watched"),
     )
 
-    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, sock: socket.SocketType, peer: str) -> None:
+    def __init__(self, front: Front, loop: ExpressLoop, sock: socket.SocketType, peer: str) -> None:
         self._front, self._loop, self._sock, self.peer = front, loop, sock, peer
         self.fd = sock.fileno()
         self._own: str = ""
@@ -47,7 +48,9 @@ class Connection:
             self._own, self._port = sock.getsockname()[:2]
         self.deadline = loop.time() + front.limits.first
         self.busy = False  # a response is under way
-        self._reading = False  # the loop tells when there is something to read
+        self._watched = False  # the loop tells of what comes, once
+        self._unread = False  # it did, or there may be more than was read
+        self._resting = False  # the other connections have a turn
         self._closed = False
         self._keep = True
         self._buffer = b""  # received and not used yet
@@ -65,13 +68,15 @@ class Connection:
     def begin(self) -> None:
         """Answer what came with the connection; the loop is asked to watch it only if that was not all."""
         self._readable()
-        if not (self._closed or self.busy or self._reading):
+        if not (self._closed or self.busy or self._watched):
             self._take_more()
 
-    def _readable(self) -> None:
-        if self.busy:  # what comes meanwhile waits in the kernel
-            self._reading = False
-            self._loop.remove_reader(self.fd)
+    def _readable(self, now: float = 0.0) -> None:
+        """An express handler."""
+        if self._closed:
+            return
+        if self.busy or self._resting:  # what comes meanwhile waits in the kernel
+            self._unread = True
             return
         try:
             data = self._sock.recv(_RECEIVE)
@@ -79,28 +84,40 @@ class Connection:
             return
         except OSError:
             data = b""
+        self._unread = len(data) == _RECEIVE
         if not data:
             self.close()
         elif self._discarded:
-            self._discarded += 1
-            if self._discarded > _LINGER_READS:
-                self.close()
+            self._discard()
         else:
             self._buffer = self._buffer + data if self._buffer else data
             self._advance()
+
+    def _discard(self) -> None:
+        self._discarded += 1
+        if self._discarded > _LINGER_READS:
+            self.close()
+        elif self._unread:
+            self._loop.call_soon(self._readable)
 
     def _advance(self) -> None:
         """Answer what was received, until an answer takes longer or more must come."""
         try:
             for _ in range(_TURN):
-                if self.busy or self._closed or not self._take_request():
+                if self.busy or self._closed:
+                    return
+                if not self._take_request():
+                    if self._unread:
+                        self._loop.call_soon(self._readable)
                     return
         except BadRequest as bad:
             self._refuse(bad)
             return
+        self._resting = True
         self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        self._resting = False
         if not (self.busy or self._closed or self._discarded):
             self._advance()
 
@@ -160,12 +177,13 @@ class Connection:
             self.close()
         else:
             self._take_more()
+            self._loop.call_soon(self._readable)
 
     def _take_more(self) -> None:
         self.busy = False
-        if not self._reading:
-            self._reading = True
-            self._loop.add_reader(self.fd, self._readable)
+        if not self._watched:
+            self._watched = True
+            self._loop.watch(self.fd, self._readable)
 
     # --- answering ---
 
@@ -367,8 +385,8 @@ class Connection:
         self._closed = True
         if self._task is not None:
             self._task.cancel()
-        if self._reading:
-            self._loop.remove_reader(self.fd)
+        if self._watched:
+            self._loop.unwatch(self.fd)
         if self._out is not None:
             self._loop.remove_writer(self.fd)
         if self._download is not None:
