@@ -113,7 +113,7 @@ class BootServer:
         self.overheard = Overheard(self.site, self.recorder, clock)
         self.tftp = TftpServer(config.tftp, self._resolve, self._delivered, serves=self.site.serves)
         routes = BootRoutes(self.site, self.recorder, self.health, clock)
-        self.gate = routes.gate
+        self.gate, self._files = routes.gate, routes.files
         self.http = Front(routes, proxies=routes.proxies)
         self.metadata = MetadataRoutes(self.site, self.recorder, self.names, clock)
         self.facts = Front(self.metadata)
@@ -150,6 +150,7 @@ class BootServer:
         self.tftp.close()
         await self.dns.close()
         await self.http.close()
+        self._files.close()
         await self.facts.close()
         loop.remove_reader(self._sockets.links)
         self._sockets.links.close()
@@ -219,6 +220,7 @@ class BootServer:
         while True:
             await asyncio.sleep(max(POLL, took * REST))
             began = loop.time()
+            self._files.sweep()
             try:
                 generation = await loop.run_in_executor(self._pool, self._fleet.generation)
                 if generation != self.site.view.generation:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -296,13 +295,13 @@ class Connection:
     # --- files ---
 
     def _send_file(self, request: Request, response: Response) -> None:
-        assert response.file is not None
-        source = response.file.fileno()
-        size = os.fstat(source).st_size
+        file = response.file
+        assert file is not None
+        size = file.size
         part = select_part(request.head, size, response.etag, response.status)
         headers = (*response.headers, *part.headers)
         if part.status in (304, 416):
-            response.file.close()
+            file.close()
             if response.sent is not None and request.head.method == "GET":
                 self._front.tell(response.sent, Sent(0, 0, 0, size, 0.0))
             self._send_body(request, Response(part.status, (part.text + "\n").encode()), headers)
@@ -310,11 +309,11 @@ class Connection:
         headers = (("Content-Type", response.type), ("Content-Length", str(part.length)), *headers)
         raw = pack_head(part.status, self._with_connection(headers, request.head), time.time())
         if request.head.method == "HEAD":
-            response.file.close()
+            file.close()
             self._write(raw, self._done)
             return
         self.busy = True
-        self._download = Download(self.fd, response.file, size, part, self._loop.time(), self._moved, self._ended)
+        self._download = Download(self.fd, file, part, self._loop.time(), self._moved, self._ended)
         self._sent = response.sent
         self._cork(True)
         self._write(raw, self._start_file)
@@ -334,7 +333,7 @@ class Connection:
         self._go_on()
 
     def _cork(self, on: bool) -> None:
-        """Full segments only, from the head to the end of the file."""
+        """Full segments only, from the head to the end of the file: with others among them it takes a tenth longer."""
         if self._port:
             try:
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO
 
 from pxeserver.serve.exchange import Sent
 from pxeserver.serve.httpwire import Selected
+from pxeserver.serve.openfiles import OpenFile
 
 
 class Download:
@@ -15,20 +15,19 @@ class Download:
     def __init__(
         self,
         fd: int,
-        file: BinaryIO,
-        size: int,
+        file: OpenFile,
         part: Selected,
         now: float,
         moved: Callable[[], None],
         ended: Callable[[], None],
     ) -> None:
-        self.fd, self.source = fd, file.fileno()
+        self.fd, self.source = fd, file.fd
         self.offset, self.left = part.first, part.length
         self.moved, self.ended = moved, ended
-        self._file, self._size, self._part, self._began = file, size, part, now
+        self._file, self._part, self._began = file, part, now
 
     def close(self, now: float) -> Sent:
         """Let go of the file; what was sent of it."""
         self._file.close()
         first, length = self._part.first, self._part.length
-        return Sent(first, self.offset - first, length, self._size, now - self._began)
+        return Sent(first, self.offset - first, length, self._file.size, now - self._began)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from pxeserver.serve.httpwire import Head
+from pxeserver.serve.openfiles import OpenFile
 
 _FIELDS_MAX = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A whole request and the connection's two ends ("10.0.0.5", our own "10.0.0.1"; "" on a Unix socket)."""
 
     head: Head
@@ -49,8 +49,7 @@ def _fields(text: str) -> dict[str, str]:
     return dict(parse_qsl(text, keep_blank_values=True, errors="replace"))
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """What became of a response's body."""
 
     first: int  # offset of the first byte within the file
@@ -65,15 +64,14 @@ class Sent:
         return self.sent == self.wanted and self.first + self.wanted == self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What a handler gives: `body`, or `file` (by sendfile; closed afterwards), or `stream` (until the peer leaves)."""
 
     status: int = 200
     body: bytes = b""
     type: str = "text/plain; charset=utf-8"
     headers: Sequence[tuple[str, str]] = ()
-    file: BinaryIO | None = None
+    file: OpenFile | None = None
     etag: str = ""  # without quotes; only for files
     stream: AsyncGenerator[bytes, None] | None = None
     sent: Callable[[Sent], None] | None = None  # told once the body is out, or cut short

@@ -9,6 +9,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import unquote
 
 HEAD_MAX = 16 << 10  # bytes of request line and headers
@@ -116,8 +117,7 @@ def _split_target(target: str) -> tuple[str, str]:
     return re.sub("/{2,}", "/", path) if "//" in path else path, query
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """`length` bytes from `first`."""
 
     first: int
@@ -147,8 +147,7 @@ def parse_range(text: str, size: int) -> Range | None:
     return Range(start, length)
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(NamedTuple):
     """What a request for a file gets: status, further headers, and `length` bytes from `first`; `text` for a person."""
 
     status: int
@@ -160,20 +159,26 @@ class Selected:
 
 def select_part(head: Head, size: int, etag: str, status: int = 200) -> Selected:
     """Which part of a file of `size` bytes is asked for (RFC 9110, 13 and 14). `etag` without quotes, "" for none."""
+    asked = head.headers
+    return _select(asked.get("if-none-match", ""), asked.get("range"), asked.get("if-range"), size, etag, status)
+
+
+@lru_cache(maxsize=256)  # a rack of machines asks for the same parts of the same files
+def _select(known: str, wanted: str | None, same: str | None, size: int, etag: str, status: int) -> Selected:
     quoted = f'"{etag}"' if etag else ""
     headers: tuple[tuple[str, str], ...] = (("Accept-Ranges", "bytes"),)
     if quoted:
         headers = (*headers, ("ETag", quoted))
-        if quoted in head.headers.get("if-none-match", ""):
+        if quoted in known:
             return Selected(304, headers)
-    if "range" in head.headers and head.headers.get("if-range", quoted) == quoted:
+    if wanted is not None and same in (None, quoted):
         try:
-            wanted = parse_range(head.headers["range"], size)
+            part = parse_range(wanted, size)
         except BadRequest as bad:
             return Selected(bad.status, (*headers, ("Content-Range", f"bytes */{size}")), text=bad.text)
-        if wanted is not None:
-            first, last = wanted.first, wanted.first + wanted.length - 1
-            return Selected(206, (*headers, ("Content-Range", f"bytes {first}-{last}/{size}")), first, wanted.length)
+        if part is not None:
+            first, last = part.first, part.first + part.length - 1
+            return Selected(206, (*headers, ("Content-Range", f"bytes {first}-{last}/{size}")), first, part.length)
     return Selected(status, headers, 0, size)
 
 

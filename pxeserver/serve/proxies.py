@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pxeserver.serve.exchange import Request
 
@@ -44,7 +43,7 @@ def seen_through(request: Request, proxies: Sequence[Network]) -> Request:
     host = request.head.headers.get("host", "")
     asked = _address(host.strip("[]")) or _address(host.rpartition(":")[0].strip("[]"))
     own = str(asked) if asked is not None else request.own
-    return replace(request, peer=peer, own=own, via=request.peer)
+    return request._replace(peer=peer, own=own, via=request.peer)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

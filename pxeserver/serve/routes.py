@@ -13,8 +13,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from io import FileIO
-from pathlib import Path
 
 from pxeserver.boot import personal
 from pxeserver.boot import token as tokens
@@ -27,6 +25,7 @@ from pxeserver.model import Machine, Stage
 from pxeserver.serve.gate import Gate
 from pxeserver.serve.http import Request, Response, Sent
 from pxeserver.serve.loaderfiles import find_loader, is_autoexec
+from pxeserver.serve.openfiles import OpenFile, OpenFiles
 from pxeserver.serve.proxies import networks, seen_through
 from pxeserver.serve.recorder import Delivery, File, Recorder
 from pxeserver.serve.scripts import Scripts
@@ -60,6 +59,7 @@ class BootRoutes:
         self._health = health
         self._clock = clock
         self.gate = Gate()
+        self.files = OpenFiles()
         self.proxies = networks(site.config.http.proxies)
         self._scripts = Scripts(site, recorder, self.gate, clock)
 
@@ -113,7 +113,11 @@ class BootRoutes:
         token = tokens.open(self._recorder.key, request.query.get("boot", ""))
         if request.via and self._site.config.http.x_accel:
             return self._handed_over(request, hex_digest, type_, token, kind)
-        return self._file(request, path, hex_digest, type_, token, kind, path.name[:12])
+        try:
+            file = self.files.take(path)
+        except OSError:
+            return _NOT_FOUND
+        return self._file(request, file, hex_digest, type_, token, kind, hex_digest[:12])
 
     def _handed_over(self, request: Request, hex_digest: str, type_: str, token: Token | None, what: File) -> Response:
         """The proxy sends the file itself; whether it arrives only its log knows."""
@@ -136,15 +140,15 @@ class BootRoutes:
             return _NOT_FOUND
         stat = found.stat()
         kind = _LOADER_TYPES.get(found.suffix.lower(), _FILE_TYPE)
-        return self._file(request, found, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", kind, token, "loader", found.name)
-
-    def _file(
-        self, request: Request, path: Path, etag: str, kind: str, token: Token | None, what: File, name: str
-    ) -> Response:
         try:
-            file = FileIO(path)
+            file = OpenFile.at(found)
         except OSError:
             return _NOT_FOUND
+        return self._file(request, file, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", kind, token, "loader", found.name)
+
+    def _file(
+        self, request: Request, file: OpenFile, etag: str, kind: str, token: Token | None, what: File, name: str
+    ) -> Response:
         headers = _NO_STORE if what == "loader" else _FOREVER
         if token is None:
             return Response(file=file, type=kind, etag=etag, headers=headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import unquote_to_bytes
 
 from pxeserver.serve.http import Request, Response
+from pxeserver.serve.openfiles import OpenFile
 
 log = logging.getLogger("pxeserver.http")
 
@@ -75,18 +77,20 @@ class WsgiHandler:
         early: list[bytes] = []
         result = self.application(environ(request), start_response)
         file = result.file if isinstance(result, FileWrapper) and _is_file(result.file) else None
-        body = b""
+        body, opened = b"", None
         try:
             if file is None:
                 body = b"".join([*early, *result])
+            else:
+                opened = OpenFile(os.dup(file.fileno()), os.fstat(file.fileno()).st_size)
         finally:
             close = getattr(result, "close", None)
-            if file is None and close is not None:
+            if close is not None:
                 close()
         status, headers = started[0]
         kept = tuple((name, value) for name, value in headers if name.lower() not in _OURS | {"content-type"})
         kind = next((value for name, value in headers if name.lower() == "content-type"), "application/octet-stream")
-        return Response(int(status.split(" ", 1)[0]), body, kind, kept, file=file)
+        return Response(int(status.split(" ", 1)[0]), body, kind, kept, file=opened)
 
 
 def _is_file(file: object) -> bool:

@@ -19,6 +19,7 @@ from servelab import Loop
 from pxeserver.serve import listening
 from pxeserver.serve.filepump import TURN_FILES
 from pxeserver.serve.http import ACCEPTS, Front, Limits, Request, Response, Sent
+from pxeserver.serve.openfiles import OpenFile
 from pxeserver.serve.proxies import networks
 
 LIMITS = Limits(connections=40, per_peer=30, first=1.0, idle=1.0, stall=1.0, body=1000)
@@ -45,9 +46,9 @@ class Site:
 
     async def handle(self, request: Request) -> Response:
         if request.path == "/file":
-            return Response(file=self.file.open("rb"), etag="abc", type="application/x-test", sent=self.note)
+            return Response(file=OpenFile.at(self.file), etag="abc", type="application/x-test", sent=self.note)
         if request.path == "/big":
-            return Response(file=self.big.open("rb"))
+            return Response(file=OpenFile.at(self.big))
         if request.path == "/echo":
             return Response(
                 201, f"{request.method} {request.query} {request.form} {request.peer} {request.own}".encode()
@@ -187,6 +188,45 @@ def test_a_hundred_requests_at_once_on_one_connection(site: Site) -> None:
     with site.connect() as sock:
         sock.sendall(b"GET /nothing HTTP/1.1\r\n\r\n" * 99 + b"GET /nothing HTTP/1.1\r\nConnection: close\r\n\r\n")
         assert read_to_end(sock).count(b"no such page\n") == 100
+
+
+def test_more_requests_than_are_read_at_once_wait_for_each_other(patient: Site) -> None:
+    page, file = b"GET /nothing HTTP/1.1\r\n\r\n", b"GET /file HTTP/1.1\r\n\r\n"
+    several = page * 3000 + file + page * 3000 + file
+    with patient.connect() as sock:
+        sender = threading.Thread(target=sock.sendall, args=(several + b"GET /end HTTP/1.0\r\n\r\n",))
+        sender.start()
+        raw = read_to_end(sock)
+        sender.join()
+    assert raw.count(b"no such page\n") == 6001
+    assert raw.count(patient.content) == 2
+
+
+def test_requests_at_once_are_answered_without_a_task_just_as_well(loop: Loop) -> None:
+    front, sock = Front(lambda request: Response(body=request.path.encode())), listening.tcp("127.0.0.1", 0, "http")
+    loop.call(lambda: front.start([sock]))
+    paths = [f"/{number}" for number in range(6000)]
+    with socket.create_connection(sock.getsockname(), timeout=10) as client:
+        several = "".join(f"GET {path} HTTP/1.1\r\n\r\n" for path in paths) + "GET /end HTTP/1.0\r\n\r\n"
+        sender = threading.Thread(target=client.sendall, args=(several.encode(),))
+        sender.start()
+        raw = read_to_end(client)
+        sender.join()
+    assert [part.partition(b"HTTP/1.1 ")[0].decode() for part in raw.split(b"\r\n\r\n")[1:]] == [*paths, "/end"]
+    loop.run(front.close())
+
+
+def test_who_has_said_everything_still_gets_it_all(patient: Site) -> None:
+    with patient.connect() as sock:
+        sock.sendall(b"GET /long HTTP/1.1\r\n\r\nGET /file HTTP/1.1\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.1)
+        assert read_to_end(sock).count(patient.content) == 4
+        for _ in range(100):
+            if patient.loop.call(lambda: patient.front.connections) == 0:
+                return
+            time.sleep(0.05)
+    pytest.fail("the connection was not closed")
 
 
 def test_a_fault_in_what_is_told_about_a_delivery_costs_no_connection(
