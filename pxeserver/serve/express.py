@@ -12,8 +12,10 @@ import logging
 import select
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from contextvars import Context
+from typing import TypeVarTuple
 
 log = logging.getLogger("pxeserver.boot")
 
@@ -23,6 +25,7 @@ SPIN = 40e-6  # seconds
 REST_MAX = 1023  # waits
 
 Handler = Callable[[float], object]  # gets the time, that of `loop.time`
+Ts = TypeVarTuple("Ts")
 
 
 class _Selector(selectors.EpollSelector):
@@ -35,6 +38,7 @@ class _Selector(selectors.EpollSelector):
         self._epoll = select.epoll()
         self._epoll.register(self.fileno(), select.EPOLLIN)
         self._handlers: dict[int, Handler] = {self.fileno(): self._asyncios}
+        self._deferred: deque[Handler] = deque()
         self._misses = self._rest = 0  # looks in vain lately; waits without any from now on
 
     def _asyncios(self, now: float) -> None:
@@ -48,15 +52,20 @@ class _Selector(selectors.EpollSelector):
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def defer(self, handler: Handler) -> None:
+        self._deferred.append(handler)
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        handlers = self._handlers
-        if len(handlers) == 1:
+        handlers, deferred = self._handlers, self._deferred
+        if len(handlers) == 1 and not deferred:
             return super().select(timeout)
         poll, clock = self._epoll.poll, time.monotonic
         end = clock() + timeout if timeout is not None else float("inf")
         self.scheduled = self._ready = False
         while True:
-            events = poll(0, BATCH) or self._wait(timeout)
+            events = poll(0, BATCH)
+            if not events and not deferred:
+                events = self._wait(timeout)
             now = clock()
             for fd, _ in events:
                 handler = handlers.get(fd)
@@ -67,6 +76,11 @@ class _Selector(selectors.EpollSelector):
                 except Exception:  # a fault of ours: it must not cost the others
                     log.exception("an express handler failed")
                     self.unwatch(fd)
+            for _ in range(len(deferred)):
+                try:
+                    deferred.popleft()(now)
+                except Exception:
+                    log.exception("an express handler failed")
             # asyncio's may wait behind those of this batch
             ready = super().select(0) if self._ready or len(events) == BATCH else []
             if ready or self.scheduled or now >= end:
@@ -115,17 +129,25 @@ class ExpressLoop(asyncio.SelectorEventLoop):
         """Before the descriptor is closed."""
         self._express.unwatch(fd)
 
+    def defer(self, handler: Handler) -> None:
+        """Call `handler` once, after those whose descriptors have something to read by now."""
+        self._express.defer(handler)
+
     # whatever a handler gives asyncio to do comes by one of these two, on this thread
 
-    def call_soon(self, *args: Any, **named: Any) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         """As asyncio's; the selector returns to it."""
         self._express.scheduled = True
-        return super().call_soon(*args, **named)
+        return super().call_soon(callback, *args, context=context)
 
-    def call_at(self, *args: Any, **named: Any) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """As asyncio's; the selector returns to it, for it may be due earlier than all others."""
         self._express.scheduled = True
-        return super().call_at(*args, **named)
+        return super().call_at(when, callback, *args, context=context)
 
 
 def express() -> ExpressLoop:

@@ -1,4 +1,4 @@
-"""File bodies on their way out: one epoll for all of them, a small share of each turn of the loop.
+"""File bodies on their way out: a small share of each at a time, one epoll for all that wait for their peer.
 
 Scripts and phone-home are answered between two turns, however many machines download. A slow machine costs a system
 call whenever its send buffer has room again, nothing in between.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import deque
+from enum import Enum
 from typing import Protocol
 
 from pxeserver.serve.express import express
 
-TURN_FILES = 8  # files per turn of the loop, at most
+TURN_FILES = 8  # shares per turn of the loop, at most
 TURN_SECONDS = 0.002  # and no further one after this long
-TURN_BYTES = 2 << 20  # of one file per turn; a send buffer rarely has room for more
+SHARE = 2 << 20  # bytes; a send buffer rarely has room for more
 
 
 class Transfer(Protocol):
@@ -33,70 +35,108 @@ class Transfer(Protocol):
         """All of it is out, or nothing more can be sent; never from within `start`."""
 
 
+class _Moved(Enum):
+    ALL = "all"  # or all that can be sent
+    SHARE = "share"
+    LESS = "less"  # the send buffer is full
+
+
 class FilePump:
     """`open` on the running loop; `start` transfers; `close`."""
 
     def __init__(self) -> None:
-        self._transfers: dict[int, Transfer] = {}
-        self._epoll: select.epoll | None = None
+        self._waiting: dict[int, Transfer] = {}  # by descriptor: for room in the send buffer
+        self._epoll: select.epoll | None = None  # tells which of those have it
+        self._fast: deque[Transfer] = deque()  # those whose peers took a whole share
+        self._asked = False  # for a turn
 
     def open(self) -> None:
         if self._epoll is None:
             self._epoll = select.epoll()
-            express().watch(self._epoll.fileno(), self._turn)
+            self._loop = express()
+            self._loop.watch(self._epoll.fileno(), self._turn)
 
     def close(self) -> None:
         if self._epoll is not None:
-            express().unwatch(self._epoll.fileno())
+            self._loop.unwatch(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
 
     def start(self, transfer: Transfer) -> bool:
         """Send what fits at once; True if that ended it, else `ended` is called some time."""
-        if _move(transfer):
-            return True
         assert self._epoll is not None, "open() comes first"
-        self._transfers[transfer.fd] = transfer
-        self._epoll.register(transfer.fd, select.EPOLLOUT)
+        moved = _move(transfer)
+        if moved is _Moved.ALL:
+            return True
+        self._keep(transfer, moved)
+        if self._fast:
+            self._ask()
         return False
 
     def stop(self, transfer: Transfer) -> None:
         """Forget a transfer before its descriptor is closed."""
-        if self._transfers.get(transfer.fd) is transfer and self._epoll is not None:
-            del self._transfers[transfer.fd]
+        if self._waiting.get(transfer.fd) is transfer and self._epoll is not None:
+            del self._waiting[transfer.fd]
             self._epoll.unregister(transfer.fd)
+        elif transfer in self._fast:
+            self._fast.remove(transfer)
 
-    def _turn(self, now: float = 0.0) -> None:
+    def _keep(self, transfer: Transfer, moved: _Moved) -> None:
+        if moved is _Moved.SHARE:
+            self._fast.append(transfer)
+        elif self._epoll is not None:
+            self._waiting[transfer.fd] = transfer
+            self._epoll.register(transfer.fd, select.EPOLLOUT)
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._loop.defer(self._turn)
+
+    def _turn(self, now: float) -> None:
         """An express handler: the others have their turn before what one turn leaves."""
-        epoll = self._epoll
-        if epoll is None:
-            return
+        self._asked = False
         end = time.perf_counter() + TURN_SECONDS
-        for _ in range(TURN_FILES):
-            ready = epoll.poll(0, 1)  # one by one: whoever had its turn goes behind the others
-            if not ready:
+        for number in range(TURN_FILES):
+            transfer = self._next(bool(number % 2))
+            if transfer is None:
                 return
-            transfer = self._transfers[ready[0][0]]
-            if _move(transfer):
-                self.stop(transfer)
-                transfer.ended()
-            else:
-                transfer.moved()
-            if epoll.closed:
-                return
+            self._move_on(transfer)
             if time.perf_counter() >= end:
                 break
-        express().call_soon(self._turn)
+        if self._epoll is not None:
+            self._ask()
+
+    def _next(self, fast: bool) -> Transfer | None:
+        """One of either kind in turn, if there are; whoever had its turn goes behind the others of its kind."""
+        if self._epoll is not None and self._waiting and not (fast and self._fast):
+            ready = self._epoll.poll(0, 1)
+            if ready:
+                return self._waiting[ready[0][0]]
+        return self._fast.popleft() if self._fast else None
+
+    def _move_on(self, transfer: Transfer) -> None:
+        moved = _move(transfer)
+        if moved is _Moved.ALL:
+            self.stop(transfer)
+            transfer.ended()
+            return
+        transfer.moved()
+        if transfer.fd not in self._waiting:
+            self._keep(transfer, moved)
 
 
-def _move(transfer: Transfer) -> bool:
-    """One share of a file; True when there is nothing more to do."""
+def _move(transfer: Transfer) -> _Moved:
+    """One share of a file."""
+    wanted = min(transfer.left, SHARE)
     try:
-        moved = os.sendfile(transfer.fd, transfer.source, transfer.offset, min(transfer.left, TURN_BYTES))
+        moved = os.sendfile(transfer.fd, transfer.source, transfer.offset, wanted)
     except (BlockingIOError, InterruptedError):
-        return False
+        return _Moved.LESS
     except OSError:
-        return True  # the peer left
+        return _Moved.ALL  # the peer left
     transfer.offset += moved
     transfer.left -= moved
-    return moved == 0 or transfer.left == 0  # 0: the file has become shorter
+    if moved == 0 or transfer.left == 0:  # 0: the file has become shorter
+        return _Moved.ALL
+    return _Moved.SHARE if moved == wanted else _Moved.LESS
