@@ -36,7 +36,7 @@ PORTS = {"pxeserver": 8080, "nginx": 80}
 MACHINES = 2000
 SLOW, SLOW_RATE, SLOW_WARM, PROBE_SECONDS = 500, 125_000, 3.0, 5.0  # 1 Mbit/s each
 SOURCES = ("10.77.1.1", 100)  # the slow machines' addresses
-FILE_ROUNDS, SLOW_ROUNDS, SCRIPT_ROUNDS = 75, 7, 7  # many short ones: the machine is not the same for long
+FILE_ROUNDS, SLOW_ROUNDS, SCRIPT_ROUNDS = 51, 7, 7  # many short ones: the machine is not the same for long
 BASE = f"http://{lab.SERVER}:{PORTS['pxeserver']}"
 SCRIPTS = "scripts per second, 2000 machines"
 
@@ -55,7 +55,7 @@ class Case:
 CASES = (
     Case("60 MiB x 10", BIG, 10, 20),
     Case("60 MiB x 50", BIG, 50, 50),
-    Case("8 MiB x 200", SMALL, 200, 400),
+    Case("8 MiB x 200", SMALL, 200, 800),
     Case("60 MiB x 10 in ranges", BIG, 10, 300, 4 * MIB),
 )
 TARGETS = (

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from pxeserver.serve.download import Download
@@ -45,7 +45,7 @@ class Connection:
         self._port: int = 0
         if peer:  # none on a Unix socket
             self._own, self._port = sock.getsockname()[:2]
-        self.deadline = loop.time() + front.limits.first
+        self.deadline = monotonic() + front.limits.first
         self.busy = False  # a response is under way
         self._watched = False  # the loop tells of what comes, once
         self._unread = False  # it did, or there may be more than was read
@@ -117,7 +117,7 @@ class Connection:
 
     def _go_on(self) -> None:
         self._resting = False
-        if not (self.busy or self._closed or self._discarded):
+        if (self._buffer or self._unread) and not (self.busy or self._closed or self._discarded):
             self._advance()
 
     def _take_request(self) -> bool:
@@ -147,7 +147,7 @@ class Connection:
             raise BadRequest(431, "the request head is too long")
         if end < 0:
             self._searched = max(0, len(self._buffer) - len(_END))
-            self.deadline = min(self.deadline, self._loop.time() + limits.first)
+            self.deadline = min(self.deadline, monotonic() + limits.first)
             return None
         self._searched = 0
         head = parse_head(self._buffer[: end + len(_END)])
@@ -155,7 +155,7 @@ class Connection:
         if head.length > limits.body:
             raise BadRequest(413, f"at most {limits.body} bytes")
         if head.length > len(self._buffer):
-            self.deadline = self._loop.time() + limits.stall
+            self.deadline = monotonic() + limits.stall
             if head.headers.get("expect", "").lower() == "100-continue":
                 self._write(_CONTINUE, self._take_more)
         return head
@@ -165,11 +165,11 @@ class Connection:
         self._front.counts["bad"] += 1
         body = (bad.text + "\n").encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        self._write(pack_head(bad.status, [*headers, ("Connection", "close")], time.time()) + body, self._linger)
+        self._write(pack_head(bad.status, [*headers, ("Connection", "close")], time()) + body, self._linger)
 
     def _linger(self) -> None:
         self._discarded = 1
-        self.deadline = self._loop.time() + _LINGER
+        self.deadline = monotonic() + _LINGER
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -228,16 +228,16 @@ class Connection:
         bare = response.status in (204, 304)
         if not bare:
             headers = (("Content-Type", response.type), ("Content-Length", str(len(body))), *headers)
-        raw = pack_head(response.status, self._with_connection(headers, request.head), time.time())
+        raw = pack_head(response.status, self._with_connection(headers, request.head), time())
         if bare or request.head.method == "HEAD":
             body = b""
         done = self._done
         if response.sent is not None:
-            done = partial(self._done_telling, response.sent, len(body), len(response.body), self._loop.time())
+            done = partial(self._done_telling, response.sent, len(body), len(response.body), monotonic())
         self._write(raw + body, done)
 
     def _done_telling(self, sent: Callable[[Sent], None], wanted: int, size: int, began: float) -> None:
-        self._front.later(self._tell, sent, wanted, size, self._loop.time() - began)
+        self._front.later(self._tell, sent, wanted, size, monotonic() - began)
         self._done()
 
     def _tell(self, sent: Callable[[Sent], None], wanted: int, size: int, seconds: float) -> None:
@@ -255,7 +255,7 @@ class Connection:
             self.busy = True
             self._front.later(self.close)
             return
-        self.deadline = self._loop.time() + self._front.limits.idle
+        self.deadline = monotonic() + self._front.limits.idle
         self._take_more()
 
     # --- writing ---
@@ -273,7 +273,7 @@ class Connection:
             then()
             return
         self.busy, self._out, self._then = True, memoryview(data)[sent:], then
-        self.deadline = self._loop.time() + self._front.limits.stall
+        self.deadline = monotonic() + self._front.limits.stall
         self._loop.add_writer(self.fd, self._writable)
 
     def _writable(self) -> None:
@@ -285,7 +285,7 @@ class Connection:
         except OSError:
             self.close()
             return
-        self.deadline = self._loop.time() + self._front.limits.stall
+        self.deadline = monotonic() + self._front.limits.stall
         if not self._out:
             self._out = None
             self._loop.remove_writer(self.fd)
@@ -307,13 +307,13 @@ class Connection:
             self._send_body(request, Response(part.status, (part.text + "\n").encode()), headers)
             return
         headers = (("Content-Type", response.type), ("Content-Length", str(part.length)), *headers)
-        raw = pack_head(part.status, self._with_connection(headers, request.head), time.time())
+        raw = pack_head(part.status, self._with_connection(headers, request.head), time())
         if request.head.method == "HEAD":
             file.close()
             self._write(raw, self._done)
             return
         self.busy = True
-        self._download = Download(self.fd, file, part, self._loop.time(), self._moved, self._ended)
+        self._download = Download(self.fd, file, part, monotonic(), self._moved, self._ended)
         self._sent = response.sent
         self._cork(True)
         self._write(raw, self._start_file)
@@ -321,11 +321,13 @@ class Connection:
     def _start_file(self) -> None:
         assert self._download is not None
         self._moved()
-        if self._download.left == 0 or self._front.pump.start(self._download):
+        if self._download.left:
+            self._front.pump.start(self._download)
+        else:
             self._end_file(self._download)
 
     def _moved(self) -> None:
-        self.deadline = self._loop.time() + self._front.limits.stall
+        self.deadline = monotonic() + self._front.limits.stall
 
     def _ended(self) -> None:
         assert self._download is not None
@@ -350,10 +352,10 @@ class Connection:
 
     def _close_file(self, download: Download) -> None:
         self._download = None
-        sent = download.close(self._loop.time())
-        self._front.counts["file-bytes"] += sent.sent
+        download.close()
+        self._front.counts["file-bytes"] += download.moved_bytes
         if self._sent is not None:
-            self._front.tell(self._sent, sent)
+            self._front.tell(self._sent, download.sent(monotonic()))
 
     # --- streams ---
 
@@ -362,7 +364,7 @@ class Connection:
         assert response.stream is not None
         self._sock = sock = socket.socket(fileno=self._sock.detach())
         try:
-            await self._send_within(sock, pack_head(200, (*headers, ("Connection", "close")), time.time()))
+            await self._send_within(sock, pack_head(200, (*headers, ("Connection", "close")), time()))
             if request.head.method != "HEAD":
                 async for part in response.stream:
                     await self._send_within(sock, part)

@@ -26,8 +26,14 @@ class Download:
         self.moved, self.ended = moved, ended
         self._file, self._part, self._began = file, part, now
 
-    def close(self, now: float) -> Sent:
-        """Let go of the file; what was sent of it."""
+    def close(self) -> None:
+        """Let go of the file."""
         self._file.close()
-        first, length = self._part.first, self._part.length
-        return Sent(first, self.offset - first, length, self._file.size, now - self._began)
+
+    @property
+    def moved_bytes(self) -> int:
+        return self.offset - self._part.first
+
+    def sent(self, now: float) -> Sent:
+        """What went out of the file."""
+        return Sent(self._part.first, self.moved_bytes, self._part.length, self._file.size, now - self._began)

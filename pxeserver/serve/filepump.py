@@ -1,7 +1,7 @@
 """File bodies on their way out: a small share of each at a time, one epoll for all that wait for their peer.
 
-Scripts and phone-home are answered between two turns, however many machines download. A slow machine costs a system
-call whenever its send buffer has room again, nothing in between.
+Scripts and phone-home are answered between two turns, and before the first bytes of a file, however many machines
+download. A slow machine costs a system call whenever its send buffer has room again, nothing in between.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Transfer(Protocol):
         """Some of it went out."""
 
     def ended(self) -> None:
-        """All of it is out, or nothing more can be sent; never from within `start`."""
+        """All of it is out, or nothing more can be sent."""
 
 
 class _Moved(Enum):
@@ -47,7 +47,7 @@ class FilePump:
     def __init__(self) -> None:
         self._waiting: dict[int, Transfer] = {}  # by descriptor: for room in the send buffer
         self._epoll: select.epoll | None = None  # tells which of those have it
-        self._fast: deque[Transfer] = deque()  # those whose peers took a whole share
+        self._fast: deque[Transfer] = deque()  # new ones, and those whose peers took a whole share
         self._asked = False  # for a turn
 
     def open(self) -> None:
@@ -62,16 +62,11 @@ class FilePump:
             self._epoll.close()
             self._epoll = None
 
-    def start(self, transfer: Transfer) -> bool:
-        """Send what fits at once; True if that ended it, else `ended` is called some time."""
+    def start(self, transfer: Transfer) -> None:
+        """Once whoever is ready by now has had a turn: what they ask for is small."""
         assert self._epoll is not None, "open() comes first"
-        moved = _move(transfer)
-        if moved is _Moved.ALL:
-            return True
-        self._keep(transfer, moved)
-        if self._fast:
-            self._ask()
-        return False
+        self._fast.append(transfer)
+        self._ask()
 
     def stop(self, transfer: Transfer) -> None:
         """Forget a transfer before its descriptor is closed."""
@@ -80,13 +75,6 @@ class FilePump:
             self._epoll.unregister(transfer.fd)
         elif transfer in self._fast:
             self._fast.remove(transfer)
-
-    def _keep(self, transfer: Transfer, moved: _Moved) -> None:
-        if moved is _Moved.SHARE:
-            self._fast.append(transfer)
-        elif self._epoll is not None:
-            self._waiting[transfer.fd] = transfer
-            self._epoll.register(transfer.fd, select.EPOLLOUT)
 
     def _ask(self) -> None:
         if not self._asked:
@@ -118,12 +106,18 @@ class FilePump:
     def _move_on(self, transfer: Transfer) -> None:
         moved = _move(transfer)
         if moved is _Moved.ALL:
-            self.stop(transfer)
+            if transfer.fd in self._waiting:
+                self.stop(transfer)
             transfer.ended()
             return
         transfer.moved()
-        if transfer.fd not in self._waiting:
-            self._keep(transfer, moved)
+        if transfer.fd in self._waiting or self._epoll is None:
+            return
+        if moved is _Moved.SHARE:
+            self._fast.append(transfer)
+        else:
+            self._waiting[transfer.fd] = transfer
+            self._epoll.register(transfer.fd, select.EPOLLOUT)
 
 
 def _move(transfer: Transfer) -> _Moved:
