@@ -17,7 +17,7 @@ from pxeserver.serve.express import express
 
 TURN_FILES = 8  # shares per turn of the loop, at most
 TURN_SECONDS = 0.002  # and no further one after this long
-SHARE = 2 << 20  # bytes; a send buffer rarely has room for more
+SHARE = 4 << 20  # bytes; a send buffer rarely has room for more (tcp_wmem)
 
 
 class Transfer(Protocol):
