@@ -30,7 +30,7 @@ _Headers = Iterable[tuple[str, str]]
 
 
 class Connection:
-    """Owns `sock`, non-blocking, from `begin` to `close`. `deadline` (loop time): `close` is due then."""
+    """Owns `sock`, non-blocking, from `begin` to `close`, which is due when it is `overdue`."""
 
     __slots__ = (
         *("busy", "deadline", "fd", "peer"),
@@ -313,21 +313,18 @@ class Connection:
             self._write(raw, self._done)
             return
         self.busy = True
-        self._download = Download(self.fd, file, part, monotonic(), self._moved, self._ended)
+        self._download = Download(self.fd, file, part, monotonic(), self._ended)
         self._sent = response.sent
         self._cork(True)
         self._write(raw, self._start_file)
 
     def _start_file(self) -> None:
         assert self._download is not None
-        self._moved()
+        self.deadline = monotonic() + self._front.limits.stall
         if self._download.left:
             self._front.pump.start(self._download)
         else:
             self._end_file(self._download)
-
-    def _moved(self) -> None:
-        self.deadline = monotonic() + self._front.limits.stall
 
     def _ended(self) -> None:
         assert self._download is not None
@@ -353,7 +350,7 @@ class Connection:
     def _close_file(self, download: Download) -> None:
         self._download = None
         download.close()
-        self._front.counts["file-bytes"] += download.moved_bytes
+        self._front.counts["file-bytes"] += download.out
         if self._sent is not None:
             self._front.tell(self._sent, download.sent(monotonic()))
 
@@ -378,6 +375,11 @@ class Connection:
             await self._loop.sock_sendall(sock, data)
 
     # --- the end ---
+
+    def overdue(self, now: float) -> bool:
+        """The deadline is over, and a file under way did not move for as long as it may rest."""
+        download = self._download
+        return self.deadline <= now and (download is None or download.moved + self._front.limits.stall <= now)
 
     def close(self) -> None:
         """End it, whatever is under way."""

@@ -18,12 +18,11 @@ class Download:
         file: OpenFile,
         part: Selected,
         now: float,
-        moved: Callable[[], None],
         ended: Callable[[], None],
     ) -> None:
         self.fd, self.source = fd, file.fd
         self.offset, self.left = part.first, part.length
-        self.moved, self.ended = moved, ended
+        self.moved, self.ended = now, ended
         self._file, self._part, self._began = file, part, now
 
     def close(self) -> None:
@@ -31,9 +30,10 @@ class Download:
         self._file.close()
 
     @property
-    def moved_bytes(self) -> int:
+    def out(self) -> int:
+        """Bytes that went out."""
         return self.offset - self._part.first
 
     def sent(self, now: float) -> Sent:
         """What went out of the file."""
-        return Sent(self._part.first, self.moved_bytes, self._part.length, self._file.size, now - self._began)
+        return Sent(self._part.first, self.out, self._part.length, self._file.size, now - self._began)

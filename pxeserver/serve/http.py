@@ -167,7 +167,7 @@ class Front:
     def _look_at_deadlines(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection in [one for one in self._connections if one.deadline <= now]:
+        for connection in [one for one in self._connections if one.overdue(now)]:
             connection.close()
         shortest = min(self.limits.first, self.limits.idle, self.limits.stall)
         self._look = loop.call_later(min(_LOOK, shortest / 4), self._look_at_deadlines)
