@@ -6,7 +6,6 @@ A handler that answers at once costs no task and no timer. Deadlines are looked 
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -41,8 +40,7 @@ class Connection:
     def __init__(self, front: Front, loop: ExpressLoop, sock: socket.SocketType, peer: str) -> None:
         self._front, self._loop, self._sock, self.peer = front, loop, sock, peer
         self.fd = sock.fileno()
-        self._own: str = ""
-        self._port: int = 0
+        self._own, self._port = "", 0
         if peer:  # none on a Unix socket
             self._own, self._port = sock.getsockname()[:2]
         self.deadline = monotonic() + front.limits.first
@@ -194,7 +192,7 @@ class Connection:
         if isinstance(given, Response):
             self._respond(request, given)
         else:
-            self.busy, self.deadline = True, math.inf
+            self.busy, self.deadline = True, float("inf")
             self._task = self._front.spawn(self._wait(request, given))
 
     async def _wait(self, request: Request, given: Awaitable[Response]) -> None:
@@ -297,13 +295,12 @@ class Connection:
     def _send_file(self, request: Request, response: Response) -> None:
         file = response.file
         assert file is not None
-        size = file.size
-        part = select_part(request.head, size, response.etag, response.status)
+        part = select_part(request.head, file.size, response.etag, response.status)
         headers = (*response.headers, *part.headers)
         if part.status in (304, 416):
             file.close()
             if response.sent is not None and request.head.method == "GET":
-                self._front.tell(response.sent, Sent(0, 0, 0, size, 0.0))
+                self._front.tell(response.sent, Sent(0, 0, 0, file.size, 0.0))
             self._send_body(request, Response(part.status, (part.text + "\n").encode()), headers)
             return
         headers = (("Content-Type", response.type), ("Content-Length", str(part.length)), *headers)
