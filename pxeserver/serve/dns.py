@@ -35,6 +35,7 @@ log = logging.getLogger("pxeserver.dns")
 _DRAIN, _SLOW = 256, 16  # datagrams of one turn, and those that are not prepared: then the other listeners
 _SPACE = socket.CMSG_SPACE(20)
 _PREPARED_MAX, _PREPARED_QUERY = 50_000, 300  # answers, and bytes of a query whose answer is kept
+_NO_OPTIONS = (b"\0\1", b"\0\0")  # a query's end: class IN, or an OPT record that holds nothing
 _QUERY_MAX = 992  # bytes of a datagram; more is no query with one name. Larger buffers cost malloc() longer ways
 _WIRES_MAX = 1024
 _STREAMS, _STREAM_IDLE, _STREAM_QUERIES = 128, 10.0, 1000
@@ -194,8 +195,9 @@ class DnsServer:
             return dns.reply(query, _REFUSED, recursion=recursion, limit=limit)
         self.counts["nxdomain" if answer.rcode == dns.NXDOMAIN else "answered"] += 1
         reply = dns.reply(query, answer, recursion=recursion, limit=limit)
-        # names that are not there would fill it
-        if answer.rcode == dns.NOERROR and len(data) <= _PREPARED_QUERY and not stream:
+        # names that are not there would fill it, and EDNS options: a cookie makes each query another
+        lasting = answer.rcode == dns.NOERROR and data.endswith(_NO_OPTIONS)
+        if lasting and len(data) <= _PREPARED_QUERY and not stream:
             if len(wire.prepared) >= _PREPARED_MAX:
                 wire.prepared.clear()
             wire.prepared[data[2:]] = reply[2:]

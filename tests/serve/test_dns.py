@@ -217,6 +217,10 @@ def test_prepared_answers_keep_case_flags_and_counts(site: Site) -> None:
     assert site.count("prepared") == before + len(kinds)
     assert [raw[2:4].hex() for raw in first] == ["8500", "8400", "8510", "8500", "8500", "8500"]
     assert [raw[11] for raw in first] == [0, 0, 0, 0, 0, 1] and b"WEB1" in first[3]
+    cookie = plain[:8] + b"\0\1" + plain[10:] + b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08cookies!"
+    for ident in (b"\3\3", b"\4\4"):
+        assert DNSRecord.parse(site.ask(ident + cookie) or b"").rr
+    assert site.count("prepared") == before + len(kinds), "each query with a cookie is another"
     site.fleet.set_machine("web1", MachineEdit(vars={"address": "10.77.3.2"}))
     site.until(lambda: site.short("+noedns", "web1.rack.test") == ["10.77.3.2"])
 

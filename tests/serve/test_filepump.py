@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ class Endless(Body):
 
 def endless(source: int, sinks: list[int]) -> list[Endless]:
     return [Endless(fd, source, 64 * SHARE) for fd in sinks]
+
+
+@asynccontextmanager
+async def begun(pump: FilePump, source: int, sink: int | None) -> AsyncGenerator[tuple[Body, socket.socket], None]:
+    """A body that had its first turn, into `sink` or to the other end of a connection that nobody reads yet."""
+    mine, other = socket.socketpair()
+    with mine, other:
+        mine.setblocking(False)
+        other.setblocking(False)
+        body = Body(mine.fileno() if sink is None else sink, source, 64 * SHARE)
+        pump.start(body)
+        await asyncio.sleep(0)
+        yield body, other
 
 
 @pytest.fixture
@@ -149,12 +163,7 @@ def test_the_loop_has_its_turn_while_peers_take_everything(source: int, sinks: l
 @pytest.mark.parametrize("room", [True, False])
 def test_a_transfer_that_was_stopped_is_not_touched_again(source: int, sinks: list[int], room: bool) -> None:
     async def scene(pump: FilePump) -> None:
-        mine, other = socket.socketpair()
-        with mine, other:
-            mine.setblocking(False)
-            body = Body(sinks[0] if room else mine.fileno(), source, 64 * SHARE)
-            pump.start(body)
-            await asyncio.sleep(0)
+        async with begun(pump, source, sinks[0] if room else None) as (body, other):
             before = body.offset
             pump.stop(body)
             if not room:
@@ -168,13 +177,7 @@ def test_a_transfer_that_was_stopped_is_not_touched_again(source: int, sinks: li
 @pytest.mark.parametrize("room", [True, False])
 def test_a_file_that_became_shorter_ends_its_transfer(source: int, sinks: list[int], room: bool) -> None:
     async def scene(pump: FilePump) -> None:
-        mine, other = socket.socketpair()
-        with mine, other:
-            mine.setblocking(False)
-            other.setblocking(False)
-            body = Body(sinks[0] if room else mine.fileno(), source, 64 * SHARE)
-            pump.start(body)
-            await asyncio.sleep(0)
+        async with begun(pump, source, sinks[0] if room else None) as (body, other):
             os.truncate(source, 10)
             while not room and not body.over.is_set():
                 try:
